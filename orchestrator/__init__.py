@@ -1,0 +1,1 @@
+"""Durable flows for teams that already run Celery, RabbitMQ and PostgreSQL."""
