@@ -1,0 +1,535 @@
+"""Typed JSON: what goes into the database and comes out again with its type, readable with psql.
+
+Plain JSON stays plain; everything else is a *tagged object*, whose key begins with ``$``::
+
+    {"$date": "2026-01-01"}   {"$tuple": [1, 2]}   {"$decimal": "1.10"}   {"$bytes": "aGk="}
+    {"$type": "shop.models:Order", "value": {"id": 7}}        dataclass, pydantic model, named tuple
+    {"$type": "shop.models:Status", "name": "PAID"}           enum member ("value" for flags)
+    {"$dict": {"$ref": 1}}   {"$dict": [[1, "one"]]}          keys with "$", keys that are no text
+    {"$text": "a\\\\x00b"}   {"$float": "nan"}                  what PostgreSQL or JSON cannot hold
+
+Rules: a subclass of a supported type (``Counter``, a user's ``str``) comes back as that type; the
+order of keys and of set members is not kept (jsonb keeps none either); private attributes of a
+model are not stored. Reading creates instances of classes that this process has *already imported*
+and that are dataclasses, models, enums or named tuples: it imports and calls nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, Flag
+from pathlib import Path, PurePath
+from typing import Any, NoReturn, TypeAlias
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from orchestrator.errors import InvalidInput
+
+JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+MAX_DEPTH = 100
+"""Levels of nesting that are stored; a deeper value, or one that contains itself, is refused."""
+
+_WIDE_INT = 10_000
+"""Bits from which on an int is stored as hexadecimal text: json refuses more than 4,300 digits."""
+
+_WIDE_FLOAT = 1e16
+"""From here on ``repr`` writes an exponent, which jsonb turns into an integer."""
+
+_CURE = (
+    "store it elsewhere and pass its id or path, or turn it into plain values, "
+    "a dataclass or a pydantic model"
+)
+
+
+def encode(value: object, *, where: str = "value") -> JSON:
+    """Return ``value`` as JSON; raise `InvalidInput` naming the part that cannot be stored.
+
+    ``where`` is what messages call the whole value ("result", "input").
+    """
+    try:
+        return _encode(value, 0)
+    except _RefusedError as refused:
+        raise InvalidInput(refused.sentence(where)) from refused.__cause__
+
+
+def decode(data: JSON, annotation: Any = None, *, where: str = "value") -> Any:
+    """Return the value that `encode` was given.
+
+    With ``annotation``, data that is not a tagged object is validated and converted by pydantic, so
+    that a JSON document written by hand becomes what the annotation says.
+    """
+    try:
+        value = _decode(data, 0)
+    except _RefusedError as refused:
+        raise InvalidInput(refused.sentence(where)) from refused.__cause__
+    if annotation is None or annotation is Any or _tag(data) is not None:
+        return value
+    return _validated(value, annotation, where)
+
+
+def dumps(value: object, *, limit_bytes: int | None = None, where: str = "value") -> str:
+    """Return ``value`` as compact JSON text of at most ``limit_bytes`` (UTF-8)."""
+    text = json.dumps(
+        encode(value, where=where), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    if limit_bytes is not None and (size := len(text.encode())) > limit_bytes:
+        message = f"{where} is {size:,} bytes, the limit is {limit_bytes:,}; "
+        raise InvalidInput(message + "store it elsewhere and pass its id or path")
+    return text
+
+
+def loads(text: str | bytes, annotation: Any = None, *, where: str = "value") -> Any:
+    """Return the value whose JSON text this is; see `decode`."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where} is not JSON: {error}") from error
+    return decode(data, annotation, where=where)
+
+
+def canonical(data: JSON) -> str:
+    """Return the one text of this JSON value: sorted keys, no spaces. For hashing."""
+    return json.dumps(
+        data, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+
+
+class _RefusedError(Exception):
+    """Carries the reason up; each container on the way adds its part of the path."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.steps: list[str] = []
+
+    def sentence(self, where: str) -> str:
+        return f"{where}{''.join(reversed(self.steps))} {self.reason}"
+
+
+def _walk(
+    visit: Callable[[Any, int], Any], items: Iterable[tuple[object, Any]], depth: int
+) -> list[Any]:
+    """Visit the parts of a container, given as (index or key, part), one level deeper."""
+    done: list[Any] = []
+    place: object = None
+    try:
+        for place, item in items:  # noqa: B007 - the handler below says where it was
+            done.append(visit(item, depth + 1))
+    except _RefusedError as refused:
+        plain = isinstance(place, str) and place.isidentifier()
+        refused.steps.append(f".{place}" if plain else f"[{place!r}]")
+        raise
+    return done
+
+
+def _encode(value: object, depth: int) -> JSON:
+    kind = type(value)
+    if value is None or kind is bool:
+        return value  # type: ignore[return-value]
+    if kind is str:
+        return _text(value)  # type: ignore[arg-type]
+    if kind is int:
+        return _integer(value)  # type: ignore[arg-type]
+    if kind is float:
+        return _float(value)  # type: ignore[arg-type]
+    if depth >= MAX_DEPTH:
+        raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
+    if kind is dict:
+        return _mapping(value, depth)  # type: ignore[arg-type]
+    if kind is list:
+        return _items(value, depth)  # type: ignore[arg-type]
+    return _encode_typed(value, depth)
+
+
+def _encode_typed(value: object, depth: int) -> JSON:
+    """Everything that is not exactly a type of JSON; the order of cases matters for subclasses."""
+    match value:
+        case Enum():
+            return _member(value, depth)
+        case BaseModel() if isinstance(value, RootModel):
+            return {"$type": _public_address(value), "value": _encode(value.root, depth + 1)}
+        case BaseModel():
+            return {"$type": _public_address(value), "value": _fields(value, depth)}
+        case tuple() if hasattr(value, "_fields"):
+            fields = zip(value._fields, value, strict=True)
+            return {"$type": _public_address(value), "value": _fields(fields, depth)}
+        case tuple():
+            return {"$tuple": _items(value, depth)}
+        case set() | frozenset():
+            tag = "$frozenset" if isinstance(value, frozenset) else "$set"
+            return {tag: sorted(_items(value, depth), key=canonical)}
+        case dict():
+            return _mapping(value, depth)
+        case list():
+            return _items(value, depth)
+        case str():
+            return _text(str.__str__(value))
+        case int():
+            return _integer(int(value))
+        case float():
+            return _float(float(value))
+        case type():
+            raise _RefusedError(f"is the class {value.__qualname__}, not a value; {_CURE}")
+        case _ if dataclasses.is_dataclass(value):
+            return _dataclass(value, depth)
+        case _:
+            return _scalar(value)
+
+
+def _scalar(value: object) -> JSON:
+    match value:
+        case datetime():
+            return {"$datetime": value.isoformat() + _zone_suffix(value)}
+        case date():
+            return {"$date": value.isoformat()}
+        case time():
+            return {"$time": value.isoformat() + _zone_suffix(value)}
+        case timedelta():
+            return {"$timedelta": _duration_text(value)}
+        case Decimal():
+            return {"$decimal": str(value)}
+        case UUID():
+            return {"$uuid": str(value)}
+        case bytes():
+            return {"$bytes": base64.b64encode(value).decode()}
+        case PurePath() if isinstance(value, type(PurePath())):
+            return {"$path": _text(str(value))}
+        case _:
+            name = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            article = "an" if name[0] in "aeiou" else "a"
+            raise _RefusedError(f"is {article} {name}, which JSON cannot hold; {_CURE}")
+
+
+def _text(value: str) -> JSON:
+    """PostgreSQL holds neither NUL nor lone surrogates in text."""
+    if "\x00" not in value and (value.isascii() or _is_unicode(value)):
+        return value
+    return {"$text": value.encode("unicode_escape").decode("ascii")}
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _integer(value: int) -> JSON:
+    return value if value.bit_length() < _WIDE_INT else {"$int": hex(value)}
+
+
+def _float(value: float) -> JSON:
+    if abs(value) < _WIDE_FLOAT and (value or math.copysign(1.0, value) > 0):
+        return value
+    return {"$float": repr(value)}
+
+
+def _items(values: Iterable[object], depth: int) -> list[JSON]:
+    return _walk(_encode, enumerate(values), depth)
+
+
+def _fields(pairs: Iterable[tuple[str, object]], depth: int) -> dict[str, JSON]:
+    """The fields of a typed object: below ``$type`` no key needs an escape."""
+    fields = dict(pairs)
+    return dict(zip(fields, _walk(_encode, fields.items(), depth), strict=True))
+
+
+def _mapping(value: Mapping[Any, object], depth: int) -> JSON:
+    if all(type(key) is str and isinstance(_text(key), str) for key in value):
+        plain = _fields(value.items(), depth)
+        return {"$dict": plain} if any(key.startswith("$") for key in plain) else plain
+    (keys,) = _walk(_encode, [("keys", list(value))], depth)  # messages then say ".keys[0]"
+    pairs = zip(keys, _walk(_encode, value.items(), depth), strict=True)
+    return {"$dict": sorted(map(list, pairs), key=lambda pair: canonical(pair[0]))}
+
+
+def _dataclass(value: Any, depth: int) -> JSON:
+    pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {"$type": _public_address(value), "value": _fields(pairs, depth)}
+
+
+def _member(value: Enum, depth: int) -> JSON:
+    address = _public_address(value)
+    if isinstance(value, Flag):
+        return {"$type": address, "value": _encode(value.value, depth + 1)}
+    return {"$type": address, "name": value.name}
+
+
+def _zone_suffix(value: datetime | time) -> str:
+    """The zone's name in brackets (RFC 9557): an offset alone forgets the rules."""
+    key = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+    return f"[{key}]" if key else ""
+
+
+def _duration_text(value: timedelta) -> str:
+    sign, value = ("-", -value) if value < timedelta(0) else ("", value)
+    minutes, seconds = divmod(value.seconds, 60)
+    fraction = f".{value.microseconds:06}" if value.microseconds else ""
+    return f"{sign}P{value.days}DT{minutes // 60}H{minutes % 60}M{seconds}{fraction}S"
+
+
+def _decode(data: JSON, depth: int) -> Any:
+    if not isinstance(data, list | dict):
+        return data
+    if depth > MAX_DEPTH + 1:  # a tag may stand at the last level, with a tagged text in it
+        raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(data, list):
+        return _decode_items(data, depth)
+    tag = _tag(data)
+    if tag is None:
+        return _decode_fields(data, depth)
+    if tag == "$type":
+        return _decode_object(data, depth)
+    body = data[tag]
+    if len(data) == 1 and tag in _CONTAINERS and isinstance(body, list):
+        return _built(_CONTAINERS[tag], _decode_items(body, depth), tag)
+    if len(data) == 1 and tag == "$dict":
+        return _decode_dict(body, depth)
+    if len(data) == 1 and tag in _SCALARS:
+        return _built(_SCALARS[tag], _decode(body, depth + 1), tag)
+    raise _RefusedError(
+        f'has the key "{tag}", which is no tag this release knows; '
+        'a key of your own that begins with "$" is written {"$dict": {"' + tag + '": ...}}'
+    )
+
+
+def _tag(data: JSON) -> str | None:
+    if not isinstance(data, dict):
+        return None
+    return next((key for key in data if key.startswith("$")), None)
+
+
+def _decode_items(data: list[Any], depth: int) -> list[Any]:
+    return _walk(_decode, enumerate(data), depth)
+
+
+def _decode_fields(data: dict[str, Any], depth: int) -> dict[str, Any]:
+    return dict(zip(data, _walk(_decode, data.items(), depth), strict=True))
+
+
+def _decode_dict(body: JSON, depth: int) -> dict[Any, Any]:
+    match body:
+        case dict():
+            return _decode_fields(body, depth)
+        case list() if all(isinstance(pair, list) and len(pair) == 2 for pair in body):
+            pairs = [_decode_items(pair, depth) for pair in body]
+            return _built(dict, pairs, "$dict")  # type: ignore[no-any-return]
+        case _:
+            raise _RefusedError('has a "$dict" that is neither an object nor a list of pairs')
+
+
+def _decode_object(data: dict[str, Any], depth: int) -> Any:
+    address = data["$type"]
+    kind = _resolve(address)
+    match data:
+        case {"$type": _, "name": str(name), **rest} if not rest and issubclass(kind, Enum):
+            return _built(kind.__getitem__, name, address)
+        case {"$type": _, "value": body, **rest} if not rest:
+            pass
+        case _:
+            _no_such_shape(address)
+    if issubclass(kind, Enum | RootModel):
+        make = kind.model_validate if issubclass(kind, RootModel) else kind
+        return _built(make, _decode(body, depth + 1), address)
+    if not isinstance(body, dict):
+        _no_such_shape(address)
+    fields = _decode_fields(body, depth)
+    if issubclass(kind, BaseModel):
+        read = functools.partial(kind.model_validate, by_name=True, by_alias=False)
+        return _built(read, fields, address)
+    return _built(lambda given: _instance(kind, given), fields, address)
+
+
+def _no_such_shape(address: object) -> NoReturn:
+    raise _RefusedError(f"is marked as {address} but does not have the form of one")
+
+
+def _instance(kind: type, fields: dict[str, Any]) -> Any:
+    if not dataclasses.is_dataclass(kind):
+        return kind(**fields)
+    late = {field.name for field in dataclasses.fields(kind) if not field.init}
+    made = kind(**{name: value for name, value in fields.items() if name not in late})
+    for name in late & fields.keys():
+        object.__setattr__(made, name, fields[name])
+    return made
+
+
+def _built(make: Callable[[Any], Any], given: Any, label: str) -> Any:
+    try:
+        return make(given)
+    except Exception as error:  # the class is the user's: whatever it raises means "not this value"
+        raise _RefusedError(f"cannot be read as {label}: {error}") from error
+
+
+def _read_datetime(text: str) -> datetime:
+    moment, zone = _split_zone(text)
+    value = datetime.fromisoformat(moment)
+    if zone is None or (offset := value.utcoffset()) is None:
+        return value
+    # the wall time is kept; where it is ambiguous (or does not exist) the offset tells which fold
+    local = value.replace(tzinfo=zone)
+    return local if local.utcoffset() == offset else local.replace(fold=1)
+
+
+def _read_time(text: str) -> time:
+    moment, zone = _split_zone(text)
+    value = time.fromisoformat(moment)
+    return value if zone is None else value.replace(tzinfo=zone)
+
+
+def _split_zone(text: str) -> tuple[str, ZoneInfo | None]:
+    moment, bracket, name = text.partition("[")
+    return moment, ZoneInfo(name.removesuffix("]")) if bracket else None
+
+
+_DURATION = re.compile(r"(-?)P(\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{6}))?S")
+
+
+def _read_duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return TypeAdapter(timedelta).validate_python(text)
+    days, hours, minutes, seconds, micros = (int(part or 0) for part in match.groups()[1:])
+    value = timedelta(days, seconds, micros, 0, minutes, hours)
+    return -value if match[1] else value
+
+
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "$datetime": _read_datetime,
+    "$date": date.fromisoformat,
+    "$time": _read_time,
+    "$timedelta": _read_duration,
+    "$decimal": Decimal,
+    "$uuid": UUID,
+    "$bytes": lambda text: base64.b64decode(text, validate=True),
+    "$path": Path,
+    "$text": lambda text: text.encode("ascii").decode("unicode_escape"),
+    "$int": lambda text: int(text, 16),
+    "$float": float,
+}
+
+_CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
+    "$tuple": tuple,
+    "$set": set,
+    "$frozenset": frozenset,
+}
+
+
+def _address(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _public_address(value: object) -> str:
+    return _public_address_of(type(value))
+
+
+@functools.lru_cache(maxsize=1024)
+def _public_address_of(kind: Any) -> str:
+    """The address under which another process finds this class; refuses what it would not find."""
+    address = f"{kind.__module__}:{kind.__qualname__}"
+    cure = "define it at the top of a module under its own name"
+    if kind.__module__ == "__main__":
+        reason = "is defined in the script that was started, which workers cannot import"
+    elif "<locals>" in kind.__qualname__:
+        reason = "is defined inside a function"
+    elif _find(address) is not kind:
+        reason = "is not found there"
+    elif lost := _arguments_that_are_no_fields(kind):
+        reason, cure = f"takes {lost[0]}, which is no field and is not kept", "make it a field"
+    else:
+        return address
+    raise _RefusedError(f"is a {address}, but that class {reason}; {cure}")
+
+
+def _arguments_that_are_no_fields(kind: Any) -> list[str]:
+    if not dataclasses.is_dataclass(kind):
+        return []
+    names = {"self", *(field.name for field in dataclasses.fields(kind))}
+    return [name for name in inspect.signature(kind.__init__).parameters if name not in names]
+
+
+def _find(address: str) -> object:
+    """Look the class up without importing and without running any code of the module."""
+    module_name, _, qualname = address.partition(":")
+    found: object = sys.modules.get(module_name)
+    for name in qualname.split("."):
+        if not isinstance(found, type | types.ModuleType):
+            return None
+        found = vars(found).get(name)
+    return found
+
+
+def _resolve(address: object) -> type:
+    found = _find(address) if isinstance(address, str) else None
+    if found is None:
+        module = str(address).partition(":")[0]
+        raise _RefusedError(
+            f"is a {address}, a class that is not loaded here; import {module} where flows are "
+            "defined, or keep the old name there if the class moved"
+        )
+    if not isinstance(found, type) or not _is_data_class(found):
+        raise _RefusedError(
+            f"names {address}, which is no dataclass, pydantic model, enum or named tuple"
+        )
+    return found
+
+
+def _is_data_class(kind: type) -> bool:
+    return (
+        issubclass(kind, BaseModel | Enum)
+        or dataclasses.is_dataclass(kind)
+        or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+    )
+
+
+def _validated(value: Any, annotation: Any, where: str) -> Any:
+    try:
+        adapter = _adapter(annotation)
+    except TypeError:  # an annotation that cannot be hashed cannot be cached
+        adapter = _adapter.__wrapped__(annotation)
+    if adapter is None:
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InvalidInput(f"{where} is not {_label(annotation)}: {_first(error)}") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """None where pydantic has no opinion: an annotation we cannot read refuses nothing."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:
+        pass  # models and dataclasses bring a config of their own
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError:
+        return None
+
+
+def _label(annotation: Any) -> str:
+    return annotation.__name__ if type(annotation) is type else str(annotation)
+
+
+def _first(error: ValidationError) -> str:
+    first, *more = error.errors(include_url=False)
+    place = ".".join(str(part) for part in first["loc"])
+    also = f" (and {len(more)} more)" if more else ""
+    return f"{place + ': ' if place else ''}{first['msg']}{also}"
