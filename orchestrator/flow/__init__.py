@@ -1,0 +1,1 @@
+"""Flow graphs, pure: authoring, definition, planning, reading, retry policy, re-runs."""

@@ -1,0 +1,107 @@
+"""What is ordered when a flow starts, when a node ends, and when a fan-out makes room.
+
+Every function is pure and takes the ROOT graph and a scope; it finds the level itself. A node that
+waits for at most one other is *plain*: its only arrival orders it ready. One that waits for several
+is a join: its row is inserted at the first arrival, counts one per dependency and fires at
+``wanted``. The last nodes of an item (the sinks of its body) arrive at the each's own row instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.flow import scope as scopes
+from orchestrator.flow.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A step run to create, or to count an arrival at: ready at once when it wants at most one."""
+
+    name: str
+    scope: str
+    wanted: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing more has to arrive."""
+        return self.wanted <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class FanIn:
+    """One arrival at the row of an each."""
+
+    each: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What the end of one node brings about."""
+
+    orders: tuple[Order, ...] = ()
+    fan_in: FanIn | None = None
+
+    @property
+    def plain(self) -> Order | None:
+        """The only order, when there is nothing else and it is ready at once."""
+        if self.fan_in is None and len(self.orders) == 1 and self.orders[0].plain:
+            return self.orders[0]
+        return None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing follows: the execution may have settled."""
+        return self.fan_in is None and not self.orders
+
+
+def level(graph: Graph, scope: str) -> Graph:
+    """Return the graph in which the nodes of ``scope`` live."""
+    for each in scopes.path(scope):
+        graph = graph.each(each).body
+    return graph
+
+
+def first(graph: Graph, scope: str = scopes.TOP) -> tuple[Order, ...]:
+    """Return the orders of a start: the nodes of this level without dependencies, in graph order.
+
+    Unlike the other functions it takes the level's own graph, so that it serves a body as well as a
+    flow.
+    """
+    return tuple(Order(name, scope, 0) for name in graph.roots)
+
+
+def after(graph: Graph, name: str, scope: str) -> Succession:
+    """Return what follows the end of ``name`` in ``scope``.
+
+    >>> after(graph, "parse", "folder[3]")
+    Succession(orders=(Order(name='store', scope='folder[3]', wanted=1),), fan_in=None)
+    """
+    here = level(graph, scope)
+    dependents = here.dependents(name)
+    if dependents:
+        return Succession(
+            tuple(Order(next_, scope, len(here.dependencies(next_))) for next_ in dependents)
+        )
+    outer = scopes.parent(scope)
+    return Succession() if outer is None else Succession((), FanIn(outer[1], outer[0]))
+
+
+def item_orders(
+    graph: Graph, each_name: str, scope: str, start: int, stop: int
+) -> tuple[Order, ...]:
+    """Return the first orders of the items ``start`` up to but not including ``stop``."""
+    body = level(graph, scope).each(each_name).body
+    return tuple(_item_orders(body, each_name, scope, start, stop))
+
+
+def arrivals_per_item(graph: Graph, each_name: str, scope: str) -> int:
+    """Return how often an item arrives at its each: once per sink of the body."""
+    return len(level(graph, scope).each(each_name).body.sinks)
+
+
+def _item_orders(body: Graph, each_name: str, scope: str, start: int, stop: int) -> Iterator[Order]:
+    for index in range(start, stop):
+        yield from first(body, scopes.child(scope, each_name, index))

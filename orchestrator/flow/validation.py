@@ -1,0 +1,156 @@
+"""What makes a graph refusable: each problem as a sentence that names the thing.
+
+Graphs come out of recordings and out of JSON documents. Both are checked here, before anything is
+stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+
+from orchestrator.errors import DefinitionError
+from orchestrator.flow.graph import (
+    Binding,
+    EachNode,
+    Graph,
+    Node,
+    Output,
+    Param,
+    StepNode,
+    leaves,
+)
+
+MAX_NODES = 1_000
+MAX_DEPTH = 10
+MAX_NAME = 63
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FUNCTION = re.compile(r"[^\s:]+:[^\s:]+")
+
+
+def name_problem(name: str) -> str | None:
+    """Return why ``name`` cannot be the name of a step or flow, or None."""
+    if not _NAME.fullmatch(name):
+        return f"the name {name!r} may hold only letters A-Z, digits and '_', no digit first"
+    if len(name) > MAX_NAME:
+        return f"the name {name!r} has {len(name)} characters, at most {MAX_NAME} are allowed"
+    return None
+
+
+def check(graph: Graph, flow: str) -> None:
+    """Raise one DefinitionError that lists every problem of a flow's graph."""
+    found = list(problems(graph))
+    if found:
+        raise DefinitionError(f"flow {flow!r}: " + "; ".join(found))
+
+
+def problems(graph: Graph) -> Iterator[str]:
+    """Yield what is wrong with a flow's graph; an item's body is named by the path of its each."""
+    if depth(graph) > MAX_DEPTH:
+        yield f"each is nested {depth(graph)} deep, at most {MAX_DEPTH} are allowed"
+        return
+    if size(graph) > MAX_NODES:
+        yield f"the flow has {size(graph)} steps, at most {MAX_NODES} are allowed"
+    yield from _level(graph, ())
+
+
+def size(graph: Graph) -> int:
+    """Return how many nodes a graph has, those inside its bodies included."""
+    inner = (size(node.body) for node in graph.nodes if isinstance(node, EachNode))
+    return len(graph.nodes) + sum(inner)
+
+
+def depth(graph: Graph) -> int:
+    """Return how deep eaches are nested in a graph; 0 without any."""
+    inner = (depth(node.body) for node in graph.nodes if isinstance(node, EachNode))
+    return max((1 + below for below in inner), default=0)
+
+
+def _level(graph: Graph, path: tuple[str, ...]) -> Iterator[str]:
+    where = f"in the body of each {'/'.join(path)!r}: " if path else ""
+    found = [where + problem for problem in _own(graph)]
+    yield from found
+    if not found:
+        # Only now are names unique and references sound enough to look for an order.
+        cycle = _cycle(graph)
+        if cycle:
+            yield f"{where}never reached, they wait for each other: {' -> '.join(cycle)}"
+    for node in graph.nodes:
+        if isinstance(node, EachNode):
+            yield from _level(node.body, (*path, node.name))
+
+
+def _own(graph: Graph) -> Iterator[str]:
+    if not graph.nodes:
+        yield "there is no step; a flow needs at least one"
+    for name in _twice(graph.params):
+        yield f"the parameter {name!r} is declared twice"
+    for param in graph.params:
+        if not param.isidentifier():
+            yield f"the parameter {param!r} is not an identifier"
+    for name in _twice(node.name for node in graph.nodes):
+        yield f"the name {name!r} is used twice"
+    names = {node.name for node in graph.nodes}
+    for node in graph.nodes:
+        for problem in _node(node, graph, names):
+            yield f"step {node.name!r}: {problem}"
+    if graph.result is not None:
+        for problem in _references(graph.result, graph, names):
+            yield f"the result: {problem}"
+
+
+def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
+    problem = name_problem(node.name)
+    if problem:
+        yield problem
+    for binding in node.bindings:
+        yield from _references(binding, graph, names)
+    for name in node.after:
+        if name not in names:
+            yield f"after={name!r} is no step of this level"
+    match node:
+        case StepNode():
+            if not _FUNCTION.fullmatch(node.function):
+                yield f"the function {node.function!r} is not written 'module:name'"
+            for name in _twice(name for name, _ in node.arguments):
+                yield f"the argument {name!r} is given twice"
+        case EachNode():
+            yield from _bound_parameters(node)
+
+
+def _bound_parameters(node: EachNode) -> Iterator[str]:
+    shared = [name for name, _ in node.shared]
+    bound = [node.item, *shared]
+    for name in _twice(bound):
+        yield f"the body's parameter {name!r} is bound twice"
+    for name in sorted(set(bound) - set(node.body.params)):
+        yield f"the body has no parameter {name!r}"
+    for name in sorted(set(node.body.params) - set(bound)):
+        yield f"the body's parameter {name!r} is not bound"
+
+
+def _references(binding: Binding, graph: Graph, names: set[str]) -> Iterator[str]:
+    for leaf in leaves(binding):
+        match leaf:
+            case Param(name) if name not in graph.params:
+                yield f"there is no parameter {name!r}"
+            case Output(node) if node not in names:
+                yield f"it refers to {node!r}, which is no step of this level"
+            case _:
+                pass
+
+
+def _cycle(graph: Graph) -> tuple[str, ...]:
+    sorter = TopologicalSorter({n.name: graph.dependencies(n.name) for n in graph.nodes})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return tuple(error.args[1])
+    return ()
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
