@@ -17,6 +17,7 @@ and that are dataclasses, models, enums or named tuples: it imports and calls no
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -30,7 +31,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from pathlib import Path, PurePath
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -50,10 +51,13 @@ _WIDE_INT = 10_000
 _WIDE_FLOAT = 1e16
 """From here on ``repr`` writes an exponent, which jsonb turns into an integer."""
 
-_CURE = (
-    "store it elsewhere and pass its id or path, or turn it into plain values, "
-    "a dataclass or a pydantic model"
+_CURE = "return its id or path instead, or plain values, a dataclass or a pydantic model of them"
+
+_compact = functools.partial(
+    json.JSONEncoder, ensure_ascii=False, allow_nan=False, separators=(",", ":")
 )
+_write = _compact().encode
+_write_sorted = _compact(sort_keys=True).encode
 
 
 def encode(value: object, *, where: str = "value") -> JSON:
@@ -84,9 +88,7 @@ def decode(data: JSON, annotation: Any = None, *, where: str = "value") -> Any:
 
 def dumps(value: object, *, limit_bytes: int | None = None, where: str = "value") -> str:
     """Return ``value`` as compact JSON text of at most ``limit_bytes`` (UTF-8)."""
-    text = json.dumps(
-        encode(value, where=where), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    text = _write(encode(value, where=where))
     if limit_bytes is not None and (size := len(text.encode())) > limit_bytes:
         message = f"{where} is {size:,} bytes, the limit is {limit_bytes:,}; "
         raise InvalidInput(message + "store it elsewhere and pass its id or path")
@@ -104,9 +106,7 @@ def loads(text: str | bytes, annotation: Any = None, *, where: str = "value") ->
 
 def canonical(data: JSON) -> str:
     """Return the one text of this JSON value: sorted keys, no spaces. For hashing."""
-    return json.dumps(
-        data, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    return _write_sorted(data)
 
 
 class _RefusedError(Exception):
@@ -137,37 +137,45 @@ def _walk(
     return done
 
 
-def _encode(value: object, depth: int) -> JSON:
+def _encode(value: Any, depth: int) -> JSON:
     kind = type(value)
-    if value is None or kind is bool:
-        return value  # type: ignore[return-value]
+    if value is None:
+        return None
+    if kind is bool:
+        return bool(value)
     if kind is str:
-        return _text(value)  # type: ignore[arg-type]
+        return _text(value)
     if kind is int:
-        return _integer(value)  # type: ignore[arg-type]
+        return value if value.bit_length() < _WIDE_INT else {"$int": hex(value)}
     if kind is float:
-        return _float(value)  # type: ignore[arg-type]
+        return _float(value)
     if depth >= MAX_DEPTH:
         raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
     if kind is dict:
-        return _mapping(value, depth)  # type: ignore[arg-type]
+        return _mapping(value, depth)
     if kind is list:
-        return _items(value, depth)  # type: ignore[arg-type]
+        return _items(value, depth)
     return _encode_typed(value, depth)
 
 
 def _encode_typed(value: object, depth: int) -> JSON:
     """Everything that is not exactly a type of JSON; the order of cases matters for subclasses."""
     match value:
+        case type():
+            raise _RefusedError(f"is the class {value.__qualname__}, not a value; {_CURE}")
         case Enum():
             return _member(value, depth)
         case BaseModel() if isinstance(value, RootModel):
-            return {"$type": _public_address(value), "value": _encode(value.root, depth + 1)}
+            return {"$type": _public_address(type(value)), "value": _encode(value.root, depth + 1)}
         case BaseModel():
-            return {"$type": _public_address(value), "value": _fields(value, depth)}
+            return {"$type": _public_address(type(value)), "value": _fields(value, depth)}
+        case _ if dataclasses.is_dataclass(value):
+            names = [field.name for field in dataclasses.fields(value)]
+            fields = zip(names, (getattr(value, name) for name in names), strict=True)
+            return {"$type": _public_address(type(value)), "value": _fields(fields, depth)}
         case tuple() if hasattr(value, "_fields"):
             fields = zip(value._fields, value, strict=True)
-            return {"$type": _public_address(value), "value": _fields(fields, depth)}
+            return {"$type": _public_address(type(value)), "value": _fields(fields, depth)}
         case tuple():
             return {"$tuple": _items(value, depth)}
         case set() | frozenset():
@@ -180,13 +188,9 @@ def _encode_typed(value: object, depth: int) -> JSON:
         case str():
             return _text(str.__str__(value))
         case int():
-            return _integer(int(value))
+            return _encode(int(value), depth)
         case float():
             return _float(float(value))
-        case type():
-            raise _RefusedError(f"is the class {value.__qualname__}, not a value; {_CURE}")
-        case _ if dataclasses.is_dataclass(value):
-            return _dataclass(value, depth)
         case _:
             return _scalar(value)
 
@@ -215,23 +219,14 @@ def _scalar(value: object) -> JSON:
             raise _RefusedError(f"is {article} {name}, which JSON cannot hold; {_CURE}")
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _text(value: str) -> JSON:
     """PostgreSQL holds neither NUL nor lone surrogates in text."""
-    if "\x00" not in value and (value.isascii() or _is_unicode(value)):
+    if "\x00" not in value and (value.isascii() or not _SURROGATE.search(value)):
         return value
     return {"$text": value.encode("unicode_escape").decode("ascii")}
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _integer(value: int) -> JSON:
-    return value if value.bit_length() < _WIDE_INT else {"$int": hex(value)}
 
 
 def _float(value: float) -> JSON:
@@ -259,13 +254,8 @@ def _mapping(value: Mapping[Any, object], depth: int) -> JSON:
     return {"$dict": sorted(map(list, pairs), key=lambda pair: canonical(pair[0]))}
 
 
-def _dataclass(value: Any, depth: int) -> JSON:
-    pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {"$type": _public_address(value), "value": _fields(pairs, depth)}
-
-
 def _member(value: Enum, depth: int) -> JSON:
-    address = _public_address(value)
+    address = _public_address(type(value))
     if isinstance(value, Flag):
         return {"$type": address, "value": _encode(value.value, depth + 1)}
     return {"$type": address, "name": value.name}
@@ -303,10 +293,8 @@ def _decode(data: JSON, depth: int) -> Any:
         return _decode_dict(body, depth)
     if len(data) == 1 and tag in _SCALARS:
         return _built(_SCALARS[tag], _decode(body, depth + 1), tag)
-    raise _RefusedError(
-        f'has the key "{tag}", which is no tag this release knows; '
-        'a key of your own that begins with "$" is written {"$dict": {"' + tag + '": ...}}'
-    )
+    cure = f'a key of your own that begins with "$" is written {{"$dict": {{"{tag}": ...}}}}'
+    raise _RefusedError(f'has the key "{tag}", which is no tag this release knows; {cure}')
 
 
 def _tag(data: JSON) -> str | None:
@@ -328,8 +316,7 @@ def _decode_dict(body: JSON, depth: int) -> dict[Any, Any]:
         case dict():
             return _decode_fields(body, depth)
         case list() if all(isinstance(pair, list) and len(pair) == 2 for pair in body):
-            pairs = [_decode_items(pair, depth) for pair in body]
-            return _built(dict, pairs, "$dict")  # type: ignore[no-any-return]
+            return dict(_built(dict, [_decode_items(pair, depth) for pair in body], "$dict"))
         case _:
             raise _RefusedError('has a "$dict" that is neither an object nor a list of pairs')
 
@@ -337,27 +324,19 @@ def _decode_dict(body: JSON, depth: int) -> dict[Any, Any]:
 def _decode_object(data: dict[str, Any], depth: int) -> Any:
     address = data["$type"]
     kind = _resolve(address)
-    match data:
-        case {"$type": _, "name": str(name), **rest} if not rest and issubclass(kind, Enum):
-            return _built(kind.__getitem__, name, address)
-        case {"$type": _, "value": body, **rest} if not rest:
-            pass
-        case _:
-            _no_such_shape(address)
-    if issubclass(kind, Enum | RootModel):
+    rest = data.keys() - {"$type"}
+    if rest == {"name"} and issubclass(kind, Enum):
+        return _built(kind.__getitem__, data["name"], address)
+    if rest == {"value"} and issubclass(kind, Flag | RootModel):
         make = kind.model_validate if issubclass(kind, RootModel) else kind
-        return _built(make, _decode(body, depth + 1), address)
-    if not isinstance(body, dict):
-        _no_such_shape(address)
-    fields = _decode_fields(body, depth)
+        return _built(make, _decode(data["value"], depth + 1), address)
+    if rest != {"value"} or issubclass(kind, Enum) or not isinstance(data["value"], dict):
+        raise _RefusedError(f"is marked as {address} but does not have the form of one")
+    fields = _decode_fields(data["value"], depth)
     if issubclass(kind, BaseModel):
         read = functools.partial(kind.model_validate, by_name=True, by_alias=False)
         return _built(read, fields, address)
-    return _built(lambda given: _instance(kind, given), fields, address)
-
-
-def _no_such_shape(address: object) -> NoReturn:
-    raise _RefusedError(f"is marked as {address} but does not have the form of one")
+    return _built(functools.partial(_instance, kind), fields, address)
 
 
 def _instance(kind: type, fields: dict[str, Any]) -> Any:
@@ -374,7 +353,8 @@ def _built(make: Callable[[Any], Any], given: Any, label: str) -> Any:
     try:
         return make(given)
     except Exception as error:  # the class is the user's: whatever it raises means "not this value"
-        raise _RefusedError(f"cannot be read as {label}: {error}") from error
+        reason = _first(error) if isinstance(error, ValidationError) else error
+        raise _RefusedError(f"cannot be read as {label}: {reason}") from error
 
 
 def _read_datetime(text: str) -> datetime:
@@ -431,17 +411,17 @@ _CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
-def _address(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
+_addresses: dict[type, str] = {}
 
 
-def _public_address(value: object) -> str:
-    return _public_address_of(type(value))
-
-
-@functools.lru_cache(maxsize=1024)
-def _public_address_of(kind: Any) -> str:
+def _public_address(kind: type) -> str:
     """The address under which another process finds this class; refuses what it would not find."""
+    if kind not in _addresses:
+        _addresses[kind] = _checked_address(kind)
+    return _addresses[kind]
+
+
+def _checked_address(kind: type) -> str:
     address = f"{kind.__module__}:{kind.__qualname__}"
     cure = "define it at the top of a module under its own name"
     if kind.__module__ == "__main__":
@@ -457,11 +437,12 @@ def _public_address_of(kind: Any) -> str:
     raise _RefusedError(f"is a {address}, but that class {reason}; {cure}")
 
 
-def _arguments_that_are_no_fields(kind: Any) -> list[str]:
+def _arguments_that_are_no_fields(kind: type) -> list[str]:
     if not dataclasses.is_dataclass(kind):
         return []
-    names = {"self", *(field.name for field in dataclasses.fields(kind))}
-    return [name for name in inspect.signature(kind.__init__).parameters if name not in names]
+    make: Callable[..., object] = kind
+    names = {field.name for field in dataclasses.fields(kind)}
+    return [name for name in inspect.signature(make).parameters if name not in names]
 
 
 def _find(address: str) -> object:
@@ -478,24 +459,15 @@ def _find(address: str) -> object:
 def _resolve(address: object) -> type:
     found = _find(address) if isinstance(address, str) else None
     if found is None:
-        module = str(address).partition(":")[0]
-        raise _RefusedError(
-            f"is a {address}, a class that is not loaded here; import {module} where flows are "
-            "defined, or keep the old name there if the class moved"
-        )
-    if not isinstance(found, type) or not _is_data_class(found):
-        raise _RefusedError(
-            f"names {address}, which is no dataclass, pydantic model, enum or named tuple"
-        )
-    return found
-
-
-def _is_data_class(kind: type) -> bool:
-    return (
-        issubclass(kind, BaseModel | Enum)
-        or dataclasses.is_dataclass(kind)
-        or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
-    )
+        cure = "import its module where flows are defined, or keep the old name if it moved"
+        raise _RefusedError(f"is a {address}, a class that is not loaded here; {cure}")
+    if isinstance(found, type) and (
+        issubclass(found, BaseModel | Enum)
+        or dataclasses.is_dataclass(found)
+        or (issubclass(found, tuple) and hasattr(found, "_fields"))
+    ):
+        return found
+    raise _RefusedError(f"names {address}, which is no dataclass, model, enum or named tuple")
 
 
 def _validated(value: Any, annotation: Any, where: str) -> Any:
@@ -503,29 +475,20 @@ def _validated(value: Any, annotation: Any, where: str) -> Any:
         adapter = _adapter(annotation)
     except TypeError:  # an annotation that cannot be hashed cannot be cached
         adapter = _adapter.__wrapped__(annotation)
-    if adapter is None:
-        return value
     try:
-        return adapter.validate_python(value)
+        return adapter.validate_python(value) if adapter else value
     except ValidationError as error:
-        raise InvalidInput(f"{where} is not {_label(annotation)}: {_first(error)}") from error
+        name = annotation.__name__ if type(annotation) is type else annotation
+        raise InvalidInput(f"{where} is not {name}: {_first(error)}") from error
 
 
 @functools.lru_cache(maxsize=1024)
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     """None where pydantic has no opinion: an annotation we cannot read refuses nothing."""
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        pass  # models and dataclasses bring a config of their own
-    try:
-        return TypeAdapter(annotation)
-    except PydanticUserError:
-        return None
-
-
-def _label(annotation: Any) -> str:
-    return annotation.__name__ if type(annotation) is type else str(annotation)
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # models have their own
+        with contextlib.suppress(PydanticUserError):
+            return TypeAdapter(annotation, config=config)
+    return None
 
 
 def _first(error: ValidationError) -> str:
