@@ -326,7 +326,7 @@ def _decode_object(data: dict[str, Any], depth: int) -> Any:
     kind = _resolve(address)
     rest = data.keys() - {"$type"}
     if rest == {"name"} and issubclass(kind, Enum):
-        return _built(kind.__getitem__, data["name"], address)
+        return _built(kind.__members__.__getitem__, data["name"], address)
     if rest == {"value"} and issubclass(kind, Flag | RootModel):
         make = kind.model_validate if issubclass(kind, RootModel) else kind
         return _built(make, _decode(data["value"], depth + 1), address)
@@ -410,7 +410,6 @@ _CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
     "$frozenset": frozenset,
 }
 
-
 _addresses: dict[type, str] = {}
 
 
@@ -477,6 +476,8 @@ def _validated(value: Any, annotation: Any, where: str) -> Any:
         adapter = _adapter.__wrapped__(annotation)
     try:
         return adapter.validate_python(value) if adapter else value
+    except PydanticUserError:  # a name in the annotation is not defined
+        return value
     except ValidationError as error:
         name = annotation.__name__ if type(annotation) is type else annotation
         raise InvalidInput(f"{where} is not {name}: {_first(error)}") from error
