@@ -1,0 +1,70 @@
+"""What the pool's processes are running, on a board that the main process can read without asking
+them.
+
+The board is anonymous shared memory, mapped before the pool forks. Each pool process writes into
+the slot of its index and nobody else does; the pool gives an index away again only when the process
+that had it is reaped. A body may hold the interpreter lock for minutes or the process may be
+stopped: the notice still stands there, and the main process renews leases and enforces timeouts by
+it.
+
+A slot is a sequence lock: the number is odd while the notice changes, and a reader that meets an
+odd number, sees it change, or finds a wrong checksum reads again. A writer that is killed in the
+middle leaves the number odd; the reader then keeps what it read last.
+"""
+
+from __future__ import annotations
+
+import mmap
+import zlib
+from struct import Struct
+
+SLOTS = 256
+SLOT_SIZE = 32 * 1024
+
+_HEAD = Struct("=QII")  # sequence, length, checksum
+_SEQUENCE = Struct("=Q")
+_READS = 100
+
+
+class Board:
+    """Shared memory with one notice for each process of the pool."""
+
+    def __init__(self, slots: int = SLOTS, slot_size: int = SLOT_SIZE) -> None:
+        self.slots = slots
+        self._size = slot_size
+        self._memory = mmap.mmap(-1, slots * slot_size)
+        self._read: dict[int, tuple[int, bytes]] = {}
+
+    def write(self, slot: int, notice: bytes) -> None:
+        """Replace the notice of a slot; only its owner may."""
+        start, room = slot * self._size, self._size - _HEAD.size
+        if len(notice) > room:
+            raise ValueError(f"a notice of {len(notice)} bytes does not fit into {room}")
+        (sequence,) = _SEQUENCE.unpack_from(self._memory, start)
+        changing = sequence | 1  # a killed predecessor may have left it odd
+        _SEQUENCE.pack_into(self._memory, start, changing)
+        self._memory[start + _HEAD.size : start + _HEAD.size + len(notice)] = notice
+        _HEAD.pack_into(self._memory, start, changing, len(notice), zlib.crc32(notice))
+        _SEQUENCE.pack_into(self._memory, start, changing + 1)
+
+    def read(self, slot: int) -> bytes:
+        """Return the newest whole notice of a slot; empty if none was ever written."""
+        start = slot * self._size
+        for _ in range(_READS):
+            sequence, length, checksum = _HEAD.unpack_from(self._memory, start)
+            known = self._read.get(slot)
+            if known is not None and known[0] == sequence:
+                return known[1]
+            if sequence == 0:
+                return b""
+            if sequence % 2 or length > self._size - _HEAD.size:
+                continue
+            notice = self._memory[start + _HEAD.size : start + _HEAD.size + length]
+            if zlib.crc32(notice) == checksum and self._sequence(start) == sequence:
+                self._read[slot] = (sequence, notice)
+                return notice
+        return self._read.get(slot, (0, b""))[1]
+
+    def _sequence(self, start: int) -> int:
+        (sequence,) = _SEQUENCE.unpack_from(self._memory, start)
+        return int(sequence)
