@@ -31,6 +31,7 @@ from orchestrator.flow.graph import (
 from orchestrator.flow.retry import NO_RETRY, Retry
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "JSON",
     "Binding",
     "Definition",
@@ -117,6 +118,9 @@ class StepOptions:
         return cls(**read)  # type: ignore[arg-type]
 
 
+DEFAULT_OPTIONS = StepOptions()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Definition:
     """A flow as it is stored and run: by name, version and fingerprint.
@@ -164,7 +168,7 @@ class Definition:
 
     def step_options(self, path: str) -> StepOptions:
         """Return the options of the node at ``path``; a node without an entry has the defaults."""
-        return self.options.get(path, _DEFAULT_OPTIONS)
+        return self.options.get(path, DEFAULT_OPTIONS)
 
     def graph_json(self) -> dict[str, JSON]:
         """Return the graph as a JSON object: what the fingerprint covers."""
@@ -220,9 +224,6 @@ class Definition:
                 f" document says {document['fingerprint']!r}: one of them was changed by hand"
             )
         return definition
-
-
-_DEFAULT_OPTIONS = StepOptions()
 
 
 def fingerprint(graph: Graph) -> str:

@@ -76,8 +76,8 @@ def first(graph: Graph, scope: str = scopes.TOP) -> tuple[Order, ...]:
 def after(graph: Graph, name: str, scope: str) -> Succession:
     """Return what follows the end of ``name`` in ``scope``.
 
-    >>> after(graph, "parse", "folder[3]")
-    Succession(orders=(Order(name='store', scope='folder[3]', wanted=1),), fan_in=None)
+    For example ``after(graph, "parse", "folder[3]")`` is
+    ``Succession(orders=(Order("store", "folder[3]", 1),), fan_in=None)``.
     """
     here = level(graph, scope)
     dependents = here.dependents(name)

@@ -207,9 +207,9 @@ class _Place:
             case Literal(value):
                 return lambda _: value
             case Output(name):
-                return self._nodeevaluator(self.graph.node(name), values)
+                return self._node_evaluator(self.graph.node(name), values)
             case Param(name):
-                return self._paramevaluator(name, values)
+                return self._param_evaluator(name, values)
             case ListOf(parts):
                 evaluators = [self.evaluator(part, values) for part in parts]
                 return lambda at: [evaluate(at) for evaluate in evaluators]
@@ -217,7 +217,7 @@ class _Place:
                 fields = {key: self.evaluator(entry, values) for key, entry in entries}
                 return lambda at: _object({key: make(at) for key, make in fields.items()})
 
-    def _nodeevaluator(self, node: StepNode | EachNode, values: Values) -> _Evaluate:
+    def _node_evaluator(self, node: StepNode | EachNode, values: Values) -> _Evaluate:
         if isinstance(node, StepNode):
             found = values[self._output(node.name)]
             return found.__getitem__ if self.path else lambda _: found
@@ -226,7 +226,7 @@ class _Place:
         of_item = self.below(name).evaluator(node.body.result, values)
         return lambda at: [of_item(scopes.child(at, name, index)) for index in range(counts[at])]
 
-    def _paramevaluator(self, name: str, values: Values) -> _Evaluate:
+    def _param_evaluator(self, name: str, values: Values) -> _Evaluate:
         if self._at_top:
             given = values[InputOf(name)]
             return lambda _: given

@@ -126,9 +126,6 @@ class Retry:
             raise InvalidInput(f"retry: {error}") from error
 
 
-NO_RETRY = Retry(attempts=1)
-
-
 def _names(field: str, types: ErrorTypes) -> tuple[str, ...]:
     given = (types,) if isinstance(types, str | type) else tuple(types)
     names = []
@@ -144,3 +141,7 @@ def _names(field: str, types: ErrorTypes) -> tuple[str, ...]:
 
 def _name(error: type[BaseException]) -> str:
     return f"{error.__module__}.{error.__qualname__}"
+
+
+#: What a step has that says nothing.
+NO_RETRY = Retry(attempts=1)

@@ -1,0 +1,113 @@
+"""User functions as steps and flows: their key, their signature, their annotations.
+
+Arguments travel by parameter name, so only parameters that can be given by name are allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from types import FunctionType
+from typing import Any
+
+from orchestrator.errors import DefinitionError
+from orchestrator.flow.promises import location
+
+_Kind = inspect.Parameter
+
+
+def key(function: FunctionType) -> str:
+    """Return ``module:qualname``, under which any process finds the function.
+
+    A module run with ``python -m`` goes by its importable name, not by ``__main__``.
+    """
+    module = function.__module__
+    if module == "__main__":
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        module = spec.name if spec is not None else module
+    return f"{module}:{function.__qualname__}"
+
+
+def place(function: FunctionType) -> str:
+    """Return ``file:line`` of a function's definition."""
+    code = inspect.unwrap(function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def checked(function: object, role: str) -> FunctionType:
+    """Return ``function`` if it can be a step or flow (the ``role``), else refuse it."""
+    if not isinstance(function, FunctionType):
+        raise DefinitionError(
+            f"{location()}: a {role} is a function written with def, not"
+            f" {_label(function)}: wrap it in one"
+        )
+    where = f"{place(function)}: {role} {function.__name__!r}"
+    if function.__name__ == "<lambda>":
+        raise DefinitionError(f"{place(function)}: a lambda has no name: write the {role} with def")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"{where} is a generator: return a list instead of yielding")
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in {_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD}:
+            raise DefinitionError(
+                f"{where}: '{parameter}' takes any number of arguments: name the parameters, or"
+                " take one list or dict"
+            )
+        if parameter.kind is _Kind.POSITIONAL_ONLY:
+            raise DefinitionError(
+                f"{where}: {parameter.name!r} cannot be given by name: remove the '/'"
+            )
+    return function
+
+
+def bind(signature: inspect.Signature, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the bound arguments; raise TypeError with a near miss for an unknown name."""
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        hint = near_miss(unknown[0], signature.parameters) if unknown else ""
+        raise TypeError(f"{error}{hint}") from None
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Return ``, did you mean 'x'?`` for a name that is nearly one of the known ones."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def namespace(function: FunctionType) -> dict[str, Any] | None:
+    """Return the names around a function that is being decorated inside another one.
+
+    Annotations are text until they are needed; then the local classes they name would be out of
+    reach.
+    """
+    if "<locals>" not in function.__qualname__:
+        return None
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_filename == function.__code__.co_filename:
+            return dict(frame.f_locals)
+        frame = frame.f_back
+    return None
+
+
+def hints(function: FunctionType, names: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the annotations of a function as types, the result's as ``return``."""
+    try:
+        return typing.get_type_hints(function, localns=names, include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise DefinitionError(
+            f"{place(function)}: the annotations of {function.__name__!r} cannot be read: {error};"
+            " import what they name at run time, not only under TYPE_CHECKING"
+        ) from error
+
+
+def _label(value: object) -> str:
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return f"the generator {value.__name__!r}"
+    if isinstance(value, type):
+        return f"the class {value.__qualname__!r}"
+    return f"a {type(value).__qualname__}"

@@ -1,0 +1,104 @@
+"""Inputs of a flow, checked where they enter: types are the schema.
+
+Whatever is refused here has left no trace. Every message names the flow, the parameter and the
+field.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from orchestrator import codec
+from orchestrator.codec import JSON
+from orchestrator.errors import InvalidInput
+from orchestrator.flow import functions
+
+
+def from_python(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, JSON]:
+    """Return Python values, checked against the annotations, as an encoded document."""
+    return _encoded(flow, given, hints, lambda adapter, value: adapter.validate_python(value))
+
+
+def from_document(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, JSON]:
+    """Return JSON values, read as the annotations say, as an encoded document."""
+    return _encoded(flow, given, hints, _from_json)
+
+
+def check_names(flow: str, document: Mapping[str, Any], signature: inspect.Signature) -> None:
+    """Refuse unknown and missing parameter names of a document."""
+    if not isinstance(document, Mapping):
+        raise InvalidInput(
+            f"flow {flow!r}: the input is a {type(document).__name__}, expected an object by"
+            " parameter name"
+        )
+    parameters = signature.parameters
+    for name in document:
+        if name not in parameters:
+            hint = functions.near_miss(str(name), parameters)
+            raise InvalidInput(f"flow {flow!r}: there is no parameter {name!r}{hint}")
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in document:
+            raise InvalidInput(f"flow {flow!r}: the parameter {name!r} is missing")
+
+
+def _encoded(
+    flow: str,
+    given: Mapping[str, Any],
+    hints: Mapping[str, Any],
+    validate: Callable[[TypeAdapter[Any], Any], Any],
+) -> dict[str, JSON]:
+    document = {}
+    for name, value in given.items():
+        what = f"flow {flow!r}, parameter {name!r}"
+        adapter = _adapter(hints[name]) if name in hints else None
+        try:
+            checked = value if adapter is None else validate(adapter, value)
+        except ValidationError as error:
+            raise InvalidInput(f"{what}: {_sentence(error)}") from error
+        document[name] = codec.encode(checked, where=what)
+    return document
+
+
+def _from_json(adapter: TypeAdapter[Any], value: Any) -> Any:
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        # A document from YAML or a test may hold dates already.
+        return adapter.validate_python(value)
+    return adapter.validate_json(text)
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return _cached_adapter(annotation)
+    except TypeError:
+        # An annotation that cannot be hashed (a list inside Annotated) cannot be cached either.
+        return _cached_adapter.__wrapped__(annotation)
+
+
+@functools.lru_cache(maxsize=1024)
+def _cached_adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """None where pydantic has no opinion: an annotation it cannot read refuses nothing."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:
+        pass  # models and dataclasses bring a config of their own
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError:
+        return None
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = ".".join(str(part) for part in problem["loc"])
+        parts.append(f"field {field!r}: {problem['msg']}" if field else problem["msg"])
+    return "; ".join(parts)
