@@ -122,7 +122,7 @@ class Publisher:
         self._look_alive(connection)
         for message in messages:
             if message.queue not in self._declared:
-                topology.declare(connection.connection, message.queue)
+                topology.step_queue(message.queue, is_amqp=True).declare(channel=channel)
                 self._declared.add(message.queue)
             message_id = message.id
             self._outstanding[self._next_tag] = (message_id, message)

@@ -5,11 +5,13 @@ own, so a message whose workers keep dying leaves the queue with its reason inst
 ever. The queues hang on one topic exchange because Celery's delayed delivery cannot use a direct
 one; we ourselves publish through the default exchange, where the routing key is the name of the
 queue and an unroutable message is returned.
+
+A queue that exists is taken as it is, whoever made it and how: the broker would refuse a second
+declaration with other arguments and close the channel of whoever asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import amqp
@@ -17,8 +19,7 @@ import kombu
 
 #: How often a message may come back from a dying consumer before it is dead-lettered.
 DELIVERY_LIMIT = 5
-#: Dead letters are hints for an operator; the rows know better. The oldest are dropped beyond this
-#: many.
+#: Dead letters are hints for an operator; the rows know better. The oldest are dropped beyond this.
 DEAD_LETTERS_KEPT = 10_000
 
 EXCHANGE = kombu.Exchange("orchestrator", type="topic", durable=True)
@@ -26,9 +27,31 @@ EXCHANGE = kombu.Exchange("orchestrator", type="topic", durable=True)
 QUORUM = "quorum"
 
 
-def dead_letters(queue: str) -> str:
-    """Return the name of the queue that takes the dead letters of ``queue``."""
-    return f"{queue}.dead"
+class StepQueue(kombu.Queue):
+    """A queue of step messages; declaring it makes its dead-letter queue too."""
+
+    def queue_declare(
+        self, nowait: bool = False, passive: bool = False, channel: Any = None
+    ) -> Any:
+        """Declare the queue unless it exists."""
+        channel = channel or self.channel
+        if not passive and isinstance(channel, amqp.Channel):
+            if exists(channel.connection, self.name):
+                passive = True
+            else:
+                _declare_dead_letters(channel, self.name)
+        return super().queue_declare(nowait=nowait, passive=passive, channel=channel)
+
+
+def step_queue(name: str, *, is_amqp: bool) -> StepQueue:
+    """Return the declaration of a queue of steps."""
+    return StepQueue(
+        name,
+        exchange=EXCHANGE,
+        routing_key=name,
+        durable=True,
+        queue_arguments=arguments(name) if is_amqp else None,
+    )
 
 
 def arguments(queue: str) -> dict[str, Any]:
@@ -41,43 +64,13 @@ def arguments(queue: str) -> dict[str, Any]:
     }
 
 
-def task_queues(names: Iterable[str], *, is_amqp: bool) -> tuple[kombu.Queue, ...]:
-    """Return the declarations that a worker consumes from, in Celery's form."""
-    return tuple(
-        kombu.Queue(
-            name,
-            exchange=EXCHANGE,
-            routing_key=name,
-            durable=True,
-            queue_arguments=arguments(name) if is_amqp else None,
-        )
-        for name in names
-    )
+def dead_letters(queue: str) -> str:
+    """Return the name of the queue that takes the dead letters of ``queue``."""
+    return f"{queue}.dead"
 
 
-def declare(connection: amqp.Connection, queue: str) -> None:
-    """Make sure that ``queue`` and its dead-letter queue exist, on channels of their own.
-
-    A queue that exists is taken as it is: a user's queue may be declared differently, and a
-    comparison of arguments would close the channel on which it is asked. A question for a missing
-    queue does so too, which is why no channel of the caller is used.
-    """
-    if _exists(connection, queue):
-        return
-    channel = connection.channel()
-    channel.queue_declare(
-        dead_letters(queue),
-        durable=True,
-        auto_delete=False,
-        arguments={"x-queue-type": QUORUM, "x-max-length": DEAD_LETTERS_KEPT},
-    )
-    channel.exchange_declare(EXCHANGE.name, EXCHANGE.type, durable=True, auto_delete=False)
-    channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments(queue))
-    channel.queue_bind(queue, EXCHANGE.name, routing_key=queue)
-    channel.close()
-
-
-def _exists(connection: amqp.Connection, queue: str) -> bool:
+def exists(connection: amqp.Connection, queue: str) -> bool:
+    """Return whether a queue exists; asked on a channel of its own, which a "no" closes."""
     channel = connection.channel()
     try:
         channel.queue_declare(queue, passive=True)
@@ -85,3 +78,12 @@ def _exists(connection: amqp.Connection, queue: str) -> bool:
         return False
     channel.close()
     return True
+
+
+def _declare_dead_letters(channel: amqp.Channel, queue: str) -> None:
+    channel.queue_declare(
+        dead_letters(queue),
+        durable=True,
+        auto_delete=False,
+        arguments={"x-queue-type": QUORUM, "x-max-length": DEAD_LETTERS_KEPT},
+    )

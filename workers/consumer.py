@@ -1,0 +1,31 @@
+"""Celery's consumer, for which the name of a task of ours is never unknown.
+
+A step message may name a flow that this worker does not have: another release, another service on
+the same queue. Celery would reject it for good. Here it goes to the generic handler, which finds out
+from the database what is to be done: another worker has it, or nobody has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from workers.message import VERSION_HEADER
+
+#: The task that handles steps whose name this worker did not register.
+GENERIC_TASK = "orchestrator.step"
+
+
+class Consumer(CeleryConsumer):
+    """Hands step messages with unknown names to the generic handler."""
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Handle a message whose task is not registered."""
+        headers = message.headers
+        if VERSION_HEADER in headers and headers["task"] != GENERIC_TASK:
+            # The shadow name is what logs and events show.
+            message.headers = {**headers, "task": GENERIC_TASK, "shadow": headers["task"]}
+            self.create_task_handler()(message)
+            return
+        super().on_unknown_task(body, message, exc)

@@ -1,0 +1,33 @@
+"""Celery's request, told about the death of the process that ran it before the broker is.
+
+When a pool process dies, the pool reports it here and Celery requeues the message. Another worker
+may have it a millisecond later, so the incarnation of the dead must have ended by then: only then
+does the other find the step orphaned and count one death, with its signal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from billiard.einfo import ExceptionWithTraceback
+from celery.worker.request import Request as CeleryRequest
+
+from workers import crew
+
+
+class Request(CeleryRequest):
+    """Ends the incarnation of a lost process before its message goes back to the broker."""
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> Any:
+        """Handle a task that failed, or whose process is gone."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid is not None:
+            crew.bury(self.worker_pid)
+        return super().on_failure(
+            exc_info, send_failed_event=send_failed_event, return_ok=return_ok
+        )
