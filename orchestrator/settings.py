@@ -19,13 +19,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orchestrator.errors import InvalidInput
 
@@ -52,6 +53,10 @@ def _queue_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,200}", name):
         raise ValueError("must be 1 to 200 letters, digits, dots, colons, dashes or underscores")
     return name
+
+
+def _names(value: Any) -> Any:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def _postgresql_url(url: str) -> str:
@@ -93,6 +98,9 @@ class Settings(BaseSettings):
 
     broker_url: Annotated[str, AfterValidator(_broker_url)] = "amqp://guest:guest@localhost:5672//"
     """RabbitMQ, or a folder: ``filesystem:///var/lib/orchestrator/broker``."""
+
+    modules: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    """Modules whose flows a worker runs, separated by commas: ``shop.flows,shop.reports``."""
 
     queue: Annotated[str, AfterValidator(_queue_name)] = "orchestrator"
     """The queue of steps that name none."""
