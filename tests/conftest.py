@@ -11,8 +11,18 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+from celery import Celery
+from pytest_celery import (
+    CeleryBackendCluster,
+    CeleryBrokerCluster,
+    CeleryTestBackend,
+    CeleryTestSetup,
+    CeleryTestWorker,
+    CeleryWorkerCluster,
+    RabbitMQTestBroker,
+)
 
-from tests.services import discovery, processes
+from tests.services import discovery, nodes, processes
 from tests.services.databases import Databases
 from tests.services.discovery import Missing, Server
 from tests.services.postgres import PrivatePostgres
@@ -21,7 +31,7 @@ from tests.services.redis import PrivateRedis
 from tests.services.vhosts import Vhosts
 from tests.services.workers import Crew, crew
 
-pytest_plugins = ["tests.req_report", "tests.services.nodes"]
+pytest_plugins = ["tests.req_report"]
 
 T = TypeVar("T")
 _NOT_RUN = "NOT RUN: no "
@@ -181,6 +191,64 @@ def new_crew(request: pytest.FixtureRequest) -> Iterator[Callable[..., Crew]]:
 
 
 _CREWS = pytest.StashKey[list[Crew]]()
+
+
+# pytest-celery: `celery_setup` on our own servers and processes
+
+
+@pytest.fixture
+def celery_broker_cluster(request: pytest.FixtureRequest) -> Iterator[CeleryBrokerCluster]:
+    """The shared broker in a fresh virtual host; a private one for a test marked ``chaos``."""
+    if nodes.containers_wanted():
+        node = request.getfixturevalue("celery_rabbitmq_broker")
+    elif request.node.get_closest_marker("chaos"):
+        private = request.getfixturevalue("private_rabbit")
+        node = RabbitMQTestBroker(nodes.LocalServer(private.url, private=private))
+    else:
+        node = RabbitMQTestBroker(nodes.LocalServer(request.getfixturevalue("rabbitmq_url")))
+    cluster = CeleryBrokerCluster(node)
+    yield cluster
+    cluster.teardown()
+
+
+@pytest.fixture
+def celery_backend_cluster(request: pytest.FixtureRequest) -> Iterator[CeleryBackendCluster]:
+    """The shared Redis."""
+    if nodes.containers_wanted():
+        node = request.getfixturevalue("celery_redis_backend")
+    else:
+        node = CeleryTestBackend(nodes.LocalServer(request.getfixturevalue("redis_url")))
+    cluster = CeleryBackendCluster(node)
+    yield cluster
+    cluster.teardown()
+
+
+@pytest.fixture
+def celery_worker_cluster(
+    request: pytest.FixtureRequest,
+    celery_broker_cluster: CeleryBrokerCluster,
+    celery_backend_cluster: CeleryBackendCluster,
+    celery_setup_app: Celery,
+) -> Iterator[CeleryWorkerCluster]:
+    """One worker process with the trivial application."""
+    if nodes.containers_wanted():
+        node = request.getfixturevalue("celery_setup_worker")
+    else:
+        members = request.getfixturevalue("new_crew")(
+            broker_url=celery_broker_cluster[0].config()["url"],
+            test_redis_url=celery_backend_cluster[0].config()["url"],
+        )
+        worker = members.worker(app="tests.services.trivial")
+        node = CeleryTestWorker(nodes.LocalWorker(worker, queue=nodes.QUEUE), app=celery_setup_app)
+    cluster = CeleryWorkerCluster(node)
+    yield cluster
+    cluster.teardown()
+
+
+@pytest.fixture
+def celery_setup_cls() -> type[CeleryTestSetup]:
+    """A setup whose application knows the queue of the trivial application."""
+    return CeleryTestSetup if nodes.containers_wanted() else nodes.LocalSetup
 
 
 # The run as a whole

@@ -15,7 +15,7 @@ APP = "tests.services.trivial"
 
 @pytest.fixture
 def trivial_crew(new_crew: Callable[..., Crew], rabbitmq_url: str, redis_url: str) -> Crew:
-    return new_crew(broker_url=rabbitmq_url, redis_url=redis_url)
+    return new_crew(broker_url=rabbitmq_url, test_redis_url=redis_url)
 
 
 @pytest.fixture

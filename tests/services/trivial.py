@@ -8,7 +8,8 @@ from celery import Celery
 app = Celery("trivial")
 app.conf.update(
     broker_url=os.environ.get("ORCHESTRATOR_BROKER_URL"),
-    result_backend=os.environ.get("ORCHESTRATOR_REDIS_URL"),
+    result_backend=os.environ.get("ORCHESTRATOR_TEST_REDIS_URL"),
+    imports=["pytest_celery.vendors.worker.tasks"],  # its ping
     broker_connection_retry_on_startup=True,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
