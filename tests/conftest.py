@@ -42,10 +42,11 @@ def obtain(find: Callable[[], T]) -> T:
     """What ``find`` gives; where it is missing the test is not run, or fails if it must run."""
     try:
         return find()
-    except Missing as missing:
-        if os.environ.get("REQUIRE_SERVICES"):
-            pytest.fail(f"REQUIRE_SERVICES is set and there is no {missing}", pytrace=False)
-        pytest.skip(_NOT_RUN + str(missing))
+    except Missing as error:
+        missing = str(error)
+    if os.environ.get("REQUIRE_SERVICES"):
+        pytest.fail(f"REQUIRE_SERVICES is set and there is no {missing}", pytrace=False)
+    pytest.skip(_NOT_RUN + missing)
 
 
 # PostgreSQL

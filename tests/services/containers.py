@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
 from collections.abc import Callable, Mapping
 
 from tests.services.postgres import may_create_databases
@@ -55,6 +57,8 @@ class Container:
 @functools.cache
 def engine():  # type: ignore[no-untyped-def]
     """The client of a container engine that answers, or None."""
+    if "DOCKER_HOST" not in os.environ and not _listens("/var/run/docker.sock"):
+        return None  # asked first: the client leaves a socket open where nobody answers
     import docker  # noqa: PLC0415 - slow to import and rarely needed
     from docker.errors import DockerException  # noqa: PLC0415
 
@@ -64,6 +68,15 @@ def engine():  # type: ignore[no-untyped-def]
     except (DockerException, OSError):
         return None
     return client
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
 
 
 def start_postgres() -> Container:

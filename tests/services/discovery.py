@@ -108,21 +108,21 @@ def private_postgres() -> PrivatePostgres:
         postgres.bundled_binaries()
     )
     if binaries is None:
-        raise Missing("a PostgreSQL to kill: no server installed or embedded")
+        raise Missing("PostgreSQL that may be killed: no server installed or embedded")
     return PrivatePostgres(binaries)
 
 
 def private_rabbitmq() -> PrivateRabbit:
     """A RabbitMQ that a test may kill; not started yet."""
     if not (_installed_allowed() and rabbitmq.can_be_started()):
-        raise Missing("a RabbitMQ to kill: no server installed")
+        raise Missing("RabbitMQ that may be killed: no server installed")
     return PrivateRabbit()
 
 
 def private_redis() -> PrivateRedis:
     """A Redis that a test may kill; not started yet."""
     if not (_installed_allowed() and redis.can_be_started()):
-        raise Missing("a Redis to kill: no server installed")
+        raise Missing("Redis that may be killed: no server installed")
     return PrivateRedis()
 
 

@@ -194,11 +194,19 @@ def control(command: list[str], *, env: dict[str, str] | None = None, check: boo
     return done.stdout
 
 
+def local_control() -> str | None:
+    """The rabbitmqctl of this machine's own broker; it is often outside a plain user's PATH."""
+    return shutil.which(
+        "rabbitmqctl", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    )
+
+
 def local_control_works() -> bool:
     """Whether rabbitmqctl may be used on this machine's broker."""
-    if shutil.which("rabbitmqctl") is None:
+    program = local_control()
+    if program is None:
         return False
     try:
-        return "ok" in control(["rabbitmqctl", "-q", "eval", "ok."])
+        return "ok" in control([program, "-q", "eval", "ok."])
     except (RuntimeError, OSError):
         return False

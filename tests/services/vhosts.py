@@ -14,10 +14,11 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 from tests.services.discovery import Missing, Server
-from tests.services.rabbitmq import control, local_control_works
+from tests.services.rabbitmq import control, local_control, local_control_works
 
 _PREFIX = "orctest"
 _BATCH = 5
@@ -76,16 +77,16 @@ def _ways(server: Server) -> tuple[Change, Callable[[], list[str]]]:
         api = _Api(server.url)
         return api.change, api.names
     if parts.hostname in {"127.0.0.1", "localhost"} and local_control_works():
-        return _by_control(_evaluate, user), _listed_by_control
+        return _by_control(partial(_control, "eval"), user), _listed
     raise Missing(f"virtual hosts on {parts.hostname}: neither rabbitmqctl nor management answers")
 
 
-def _evaluate(expression: str) -> str:
-    return control(["rabbitmqctl", "-q", "eval", expression])
+def _control(*arguments: str) -> str:
+    return control([str(local_control()), "-q", *arguments])
 
 
-def _listed_by_control() -> list[str]:
-    return control(["rabbitmqctl", "-q", "list_vhosts", "--no-table-headers"]).split()
+def _listed() -> list[str]:
+    return _control("list_vhosts", "--no-table-headers").split()
 
 
 def _by_control(evaluate: Callable[[str], str], user: str) -> Change:
