@@ -1,0 +1,1 @@
+"""Where pure meets SQL: one public function is one transaction."""

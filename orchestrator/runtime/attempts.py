@@ -1,0 +1,60 @@
+"""What others do to an attempt from outside: renew its lease, end it for its timeout, hand it back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from uuid import UUID
+
+from orchestrator.errors import LeaseLost, TimedOut
+from orchestrator.records import Claimed, StepAddress, StepMessage
+from orchestrator.runtime import bodies, record
+from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.delivery import commit
+from orchestrator.runtime.messages import of_ordered
+from orchestrator.settings import Settings
+from orchestrator.store import incarnations, moves
+from orchestrator.store.database import Connection, Database
+
+
+def renew(
+    connection: Connection, running: Sequence[tuple[StepAddress, int]], settings: Settings
+) -> dict[StepAddress, bool]:
+    """Lengthen the leases of exactly these (step run, token) pairs.
+
+    Returns:
+        Those still held, each with whether it is asked to stop; one that is missing has lost its lease.
+    """
+    return dict(moves.renew(connection, running, lease=settings.lease))
+
+
+def time_out(
+    database: Database, catalogue: Catalogue, settings: Settings, claimed: Claimed, holder: UUID
+) -> list[StepMessage] | None:
+    """End an attempt that exceeded its timeout, under its own token; its process is stopped by the caller.
+
+    Returns:
+        Messages to send, or None when the attempt was recorded meanwhile: leave its process alone.
+    """
+    registered = database.run(catalogue.definition, claimed.definition_id)
+    options = registered.options(claimed.address.name, claimed.address.scope)
+    error = TimedOut(f"the attempt took longer than {options.timeout}")
+    attempt = record.Attempt(
+        claimed=claimed,
+        registered=registered,
+        outcome=bodies.classify(error, claimed.attempt, options),
+        head=claimed.address,
+        holder=holder,
+        nonce=secrets.randbits(63),
+        may_continue=lambda _name, _scope: False,
+    )
+    try:
+        answer = commit(database, attempt, settings)
+    except LeaseLost:
+        return None
+    return of_ordered(registered, answer.ordered, claimed.key)
+
+
+def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:
+    """Give back step runs that a stopping worker will not finish: no death, no attempt spent."""
+    return incarnations.hand_back(connection, incarnation, running)

@@ -1,0 +1,130 @@
+"""Run a body and say what it came to: decode, call, classify."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import random
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping
+from datetime import timedelta
+from typing import Any
+
+from orchestrator import codec
+from orchestrator.errors import RetryAfter, TimedOut
+from orchestrator.flow.definition import StepOptions
+from orchestrator.flow.retry import error_types
+from orchestrator.flow.steps import Step
+from orchestrator.runtime import context
+from orchestrator.runtime.context import ThisStep
+from orchestrator.runtime.outcomes import Failed, Outcome, Retried, Succeeded
+
+_MESSAGE_LIMIT = 2_000
+_TRACEBACK_LIMIT = 6_000
+
+
+def run(
+    step: Step[..., Any],
+    arguments: Mapping[str, codec.JSON],
+    this: ThisStep,
+    options: StepOptions,
+    *,
+    limit_bytes: int,
+) -> Outcome:
+    """Call a step's body with encoded arguments and return its outcome; errors of the body are outcomes too."""
+    token = context.enter(this)
+    try:
+        decoded = {
+            name: codec.decode(
+                value, step.hints.get(name), where=f"argument {name!r} of {step.name!r}"
+            )
+            for name, value in arguments.items()
+        }
+        bound = inspect.BoundArguments(step.signature, OrderedDict(decoded))
+        if step.is_async:
+            result = COROUTINES.run(step.body(*bound.args, **bound.kwargs), this, options.timeout)
+        else:
+            result = step.body(*bound.args, **bound.kwargs)
+        text = codec.dumps(result, limit_bytes=limit_bytes, where=f"result of {step.name!r}")
+        return Succeeded(json.loads(text), text)
+    except RetryAfter as asked:
+        return Retried(asked.delay, describe(asked, this.attempt))
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored with the step
+        return classify(error, this.attempt, options)
+    finally:
+        context.leave(token)
+
+
+def classify(error: BaseException, attempt: int, options: StepOptions) -> Outcome:
+    """Return what a failed attempt comes to under the step's retry policy."""
+    described = describe(error, attempt)
+    if options.retry.decide(error_types(type(error)), attempt):
+        # spreads attempts, protects nothing: no need of a strong generator
+        return Retried(options.retry.delay(attempt, random.random()), described)  # noqa: S311
+    return Failed(described)
+
+
+def describe(error: BaseException, attempt: int) -> dict[str, Any]:
+    """Return an error as it is stored: kind, message, traceback (the last 6,000 characters), attempt."""
+    lines = "".join(traceback.format_exception(error))
+    described = {
+        "kind": type(error).__name__,
+        "message": str(error)[:_MESSAGE_LIMIT],
+        "traceback": lines[-_TRACEBACK_LIMIT:],
+        "attempt": attempt,
+    }
+    encoded = codec.encode(described)
+    assert isinstance(encoded, dict)  # noqa: S101  # a dict encodes to a dict
+    return encoded
+
+
+class Coroutines:
+    """One event loop per process, in a thread of its own, for coroutine steps.
+
+    The slot that runs the step waits for it; bodies of many slots (threads) share the loop.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._guard = threading.Lock()
+
+    def run(self, body: Coroutine[Any, Any, Any], this: ThisStep, timeout: timedelta) -> Any:
+        """Run a coroutine to its end or its timeout.
+
+        Raises:
+            TimedOut: it took longer; it has been cancelled.
+        """
+
+        async def bounded() -> Any:
+            token = context.enter(this)
+            try:
+                async with asyncio.timeout(timeout.total_seconds()) as limit:
+                    return await body
+            except TimeoutError:
+                if limit.expired():
+                    raise TimedOut(f"the attempt took longer than {timeout}") from None
+                raise
+            finally:
+                context.leave(token)
+
+        return asyncio.run_coroutine_threadsafe(bounded(), self._running_loop()).result()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: the parent's loop thread is not here."""
+        self._loop, self._guard = None, threading.Lock()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="orchestrator-coroutines", daemon=True
+                ).start()
+            return self._loop
+
+
+#: The loop of this process.
+COROUTINES = Coroutines()

@@ -1,0 +1,101 @@
+"""`this_step()`: what a body may ask about itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from orchestrator.errors import InvalidInput
+from orchestrator.records import StepAddress
+
+#: Heartbeats closer together than this are kept and written with the next one, seconds.
+_HEARTBEAT_SPACING = 1.0
+
+
+class ThisStep:
+    """The attempt that is running.
+
+    Attributes:
+        address: the step run.
+        attempt: this is the n-th try, from 1.
+        key: the execution's key, None if it was started without one.
+    """
+
+    def __init__(
+        self,
+        address: StepAddress,
+        *,
+        attempt: int,
+        key: str | None,
+        beat: Callable[[Any], bool],
+    ) -> None:
+        self.address = address
+        self.attempt = attempt
+        self.key = key
+        self._beat = beat
+        self._beaten_at = float("-inf")
+        self._stop = threading.Event()
+
+    @property
+    def id(self) -> str:
+        """The idempotency key: stable over attempts, redeliveries and operators' retries of a failed step."""
+        return str(self.address.id)
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return str(self.address.execution_id)
+
+    @property
+    def scope(self) -> str:
+        """Where in the fan-outs this step runs: ``""`` or like ``parse[17]``."""
+        return self.address.scope
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the body is asked to stop: its execution is closing, or its lease is gone."""
+        return self._stop.is_set()
+
+    def heartbeat(self, data: Any = None) -> None:
+        """Store progress (any value the codec takes) and learn of a cancel; cheap to call often.
+
+        At most one call a second reaches the database.
+        """
+        now = time.monotonic()
+        if now - self._beaten_at < _HEARTBEAT_SPACING:
+            return
+        self._beaten_at = now
+        if self._beat(data):
+            self._stop.set()
+
+    def ask_to_stop(self) -> None:
+        """Make `cancelled` true (called by the engine)."""
+        self._stop.set()
+
+
+_current: ContextVar[ThisStep] = ContextVar("this_step")
+
+
+def this_step() -> ThisStep:
+    """Return what is known of the step whose body is running.
+
+    Raises:
+        InvalidInput: called outside a step's body.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise InvalidInput("this_step() was called outside the body of a step") from None
+
+
+def enter(step: ThisStep) -> Any:
+    """Make ``step`` the running one; pass the answer to `leave`."""
+    return _current.set(step)
+
+
+def leave(token: Any) -> None:
+    """Undo `enter`."""
+    _current.reset(token)

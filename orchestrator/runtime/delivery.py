@@ -1,0 +1,304 @@
+"""Carry out one message: claim, resolve, call, classify, record, continue.
+
+A delivery takes the step run its message names under a lease and goes on, in the same process and without a
+message, with what each record makes ready (an *inline segment*) until something has to wait, another queue is
+meant, or its budget of time is used up. Every database move is one call of a runtime function in its own
+transaction; between two of them the process may die, and the sweeps find what it held.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from orchestrator import codec
+from orchestrator.errors import LeaseLost, NotAList, Unavailable
+from orchestrator.flow import reading
+from orchestrator.flow.graph import EachNode, StepNode
+from orchestrator.flow.reading import OutputOf, Read
+from orchestrator.records import Claimed, Recorded, StepAddress, StepMessage
+from orchestrator.runtime import bodies, incarnations, record, values
+from orchestrator.runtime.catalogue import Catalogue, Registered, level, task_name
+from orchestrator.runtime.context import ThisStep
+from orchestrator.runtime.messages import of_ordered
+from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
+from orchestrator.settings import Settings
+from orchestrator.store import moves, sweeping
+from orchestrator.store.database import Database
+
+_CACHE_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An attempt whose body runs now: what keeps its lease and enforces its timeout.
+
+    Attributes:
+        timeout: longest time one attempt may take.
+        began: reading of the monotonic clock when the body was called, seconds.
+        claimed: the claim.
+        flow: name of the flow.
+    """
+
+    claimed: Claimed
+    flow: str
+    timeout: timedelta
+    began: float
+    step: ThisStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An attempt that was recorded: what operators' mirrors (Flower) are told."""
+
+    claimed: Claimed
+    task: str
+    outcome: Outcome
+    inline: bool
+    seconds: float
+
+
+def _ignore(_: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How this process carries out messages.
+
+    Attributes:
+        holder: gives this process's incarnation.
+        publish: sends messages without waiting for their confirms.
+        on_body: told of each body that begins, and None when it has ended.
+        on_begin, on_end: told of each attempt, for Celery's events.
+        on_claim: told of each claim by message, for the lost-message rule.
+    """
+
+    database: Database
+    catalogue: Catalogue
+    settings: Settings
+    holder: Callable[[], UUID]
+    publish: Callable[[Sequence[StepMessage]], None]
+    on_body: Callable[[Running | None], None] = field(default=_ignore)
+    on_begin: Callable[[Claimed, str, bool], None] = field(default=lambda *_: None)
+    on_end: Callable[[Ended], None] = field(default=_ignore)
+    on_claim: Callable[[Claimed], None] = field(default=_ignore)
+
+    def run(self, message: StepMessage, *, redelivered: bool = False) -> int:
+        """Carry out a message; return how many attempts were recorded. Any message may come twice, late or never.
+
+        Raises:
+            Unavailable: the database stayed away; the message must not be acknowledged.
+        """
+        registered = self.database.run(self.catalogue.definition, message.definition_id)
+        address = message.address
+        if not self.catalogue.has(registered, address.name, address.scope):
+            node = level(registered.graph, address.scope).node(address.name)
+            assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for an each
+            self.database.run(incarnations.postpone, address, function=node.function)
+            return 0
+        claims = self._claim([(address, message.number)])
+        if not claims and redelivered:
+            stranded = self.database.run(sweeping.strand, address)
+            claims = self._claim([(found, 0) for found in stranded])
+        recorded = 0
+        for claimed in claims:
+            self.on_claim(claimed)
+            recorded += self._segment(registered, claimed)
+        return recorded
+
+    def _claim(self, wanted: Sequence[tuple[StepAddress, int]]) -> list[Claimed]:
+        if not wanted:
+            return []
+        return self.database.run(
+            moves.claim,
+            wanted,
+            holder=self.holder(),
+            lease=self.settings.lease,
+            nonce=_nonce(),
+        )
+
+    def _segment(self, registered: Registered, first: Claimed) -> int:
+        """Go on from a claimed step run until nothing is left to do in this process."""
+        stop_at = time.monotonic() + self.settings.delivery_budget.total_seconds()
+        cache: dict[Read, Any] = {}
+        current: Claimed | None = first
+        recorded = 0
+        while current is not None:
+            inline = current is not first
+            task = task_name(registered.flow, current.address.name, current.address.scope)
+            self.on_begin(current, task, inline)
+            began = time.monotonic()
+            outcome = self._outcome(registered, current, cache)
+            try:
+                answer = self._record(registered, current, first, outcome, stop_at)
+            except LeaseLost:
+                break
+            recorded += 1
+            self.on_end(
+                Ended(
+                    claimed=current,
+                    task=task,
+                    outcome=outcome,
+                    inline=inline,
+                    seconds=time.monotonic() - began,
+                )
+            )
+            if isinstance(outcome, Succeeded):
+                if len(cache) > _CACHE_LIMIT:
+                    cache.clear()
+                cache[OutputOf(current.address.name, current.address.scope)] = outcome.value
+            self.publish(
+                of_ordered(
+                    registered, [row for row in answer.ordered if not row.inline], current.key
+                )
+            )
+            current = _continuation(answer, current)
+        return recorded
+
+    def _outcome(self, registered: Registered, claimed: Claimed, cache: dict[Read, Any]) -> Outcome:
+        address = claimed.address
+        graph, name, scope = registered.graph, address.name, address.scope
+        options = registered.options(name, scope)
+        limit = options.max_deaths or self.settings.max_deaths
+        if claimed.deaths >= limit:
+            return _condemned(claimed)
+        node = level(graph, scope).node(name)
+        try:
+            if isinstance(node, EachNode):
+                if claimed.items is not None:
+                    return Succeeded(None, "null")
+                found = self._values(address, reading.reads(graph, name, scope), cache)
+                return Expanded(reading.items(graph, name, scope, found))
+            found = self._values(address, reading.reads(graph, name, scope), cache)
+            arguments = reading.arguments(graph, name, scope, found)
+        except NotAList as error:
+            return Failed(bodies.describe(error, claimed.attempt))
+        this = ThisStep(
+            address,
+            attempt=claimed.attempt,
+            key=claimed.key,
+            beat=lambda data: self._beat(claimed, data),
+        )
+        self.on_body(
+            Running(
+                claimed=claimed,
+                flow=registered.flow,
+                timeout=options.timeout,
+                began=time.monotonic(),
+                step=this,
+            )
+        )
+        try:
+            return bodies.run(
+                self.catalogue.step(node),
+                arguments,
+                this,
+                options,
+                limit_bytes=self.settings.max_result_bytes,
+            )
+        finally:
+            self.on_body(None)
+
+    def _values(
+        self, address: StepAddress, reads: frozenset[Read], cache: dict[Read, Any]
+    ) -> dict[Read, Any]:
+        missing = reads - cache.keys()
+        if missing:
+            cache.update(self.database.run(values.fetch, address.execution_id, missing))
+        return cache
+
+    def _record(
+        self,
+        registered: Registered,
+        claimed: Claimed,
+        first: Claimed,
+        outcome: Outcome,
+        stop_at: float,
+    ) -> Recorded:
+        def may_continue(name: str, scope: str) -> bool:
+            return time.monotonic() < stop_at and self.catalogue.has(registered, name, scope)
+
+        attempt = record.Attempt(
+            claimed=claimed,
+            registered=registered,
+            outcome=outcome,
+            head=first.address,
+            holder=self.holder(),
+            nonce=_nonce(),
+            may_continue=may_continue,
+        )
+        return commit(self.database, attempt, self.settings)
+
+    def _beat(self, claimed: Claimed, data: Any) -> bool:
+        """Renew the lease of a running body and store its progress; return whether it should stop."""
+        try:
+            held = self.database.run(
+                moves.renew,
+                [(claimed.address, claimed.token)],
+                lease=self.settings.lease,
+                progress=[None if data is None else codec.dumps(data, limit_bytes=65_536)],
+            )
+        except Unavailable:
+            return False
+        return not held or held[0][1]
+
+
+def commit(database: Database, attempt: record.Attempt, settings: Settings) -> Recorded:
+    """Record an attempt by the fast form, else the full one; a repeated call finds its first answer.
+
+    Raises:
+        LeaseLost: the token is old; nothing was changed.
+    """
+    answer = database.run(record.record, attempt, settings)
+    if answer.kind == "full":
+        answer = database.run(record.record_full, attempt, settings)
+    if answer.kind == "fenced":
+        recalled = database.run(moves.recall, attempt.claimed, attempt.nonce)
+        if recalled is None:
+            raise LeaseLost(
+                f"step {attempt.claimed.address} is no longer held with token {attempt.claimed.token}: "
+                "its lease ran out and it was taken over, or its execution has ended"
+            )
+        return recalled
+    return answer
+
+
+def _continuation(answer: Recorded, current: Claimed) -> Claimed | None:
+    for row in answer.ordered:
+        if row.inline:
+            return replace(
+                current,
+                address=row.address,
+                token=row.token,
+                attempt=row.attempt,
+                queue=row.queue,
+                wanted=row.wanted,
+                live=row.live,
+                items=row.items,
+                dispatched_at=None,
+                taken_from=None,
+            )
+    return None
+
+
+def _condemned(claimed: Claimed) -> Failed:
+    reason = (
+        f"{claimed.deaths} workers died while running it, the last one {claimed.taken_from}; "
+        "fix what kills them, then retry the execution"
+    )
+    return Failed(
+        {"kind": "Quarantined", "message": reason, "attempt": claimed.attempt}, quarantine=reason
+    )
+
+
+def _nonce() -> int:
+    return secrets.randbits(63)
+
+
+__all__ = ["Delivery", "Ended", "Retried", "Running", "commit"]

@@ -1,0 +1,173 @@
+"""Processes that hold steps: their birth, their beat and the proof of their death (protocol.md 5).
+
+An incarnation is one process start, never a name. The process holds a session advisory lock on it over a
+connection of its own; the lock is gone milliseconds after a SIGKILL and still held under SIGSTOP. The lock alone
+can lie: a database restart frees the locks of the living. So a process of this host is dead when its lock is
+free *and* its pid with its start time is gone; one of another host when its lock was free at two looks in a row and
+the looker has itself beaten without a gap for longer than an outage takes to be noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import psutil
+
+from orchestrator.records import StepAddress
+from orchestrator.store import incarnations as store
+from orchestrator.store import sweeping
+from orchestrator.store.database import Connection, Database, is_transient
+
+#: A step function that no living worker has is looked for again this often.
+PARKED_AGAIN_AFTER = timedelta(seconds=60)
+#: A step whose message met a worker without its function is offered again so soon.
+POSTPONED = timedelta(seconds=5)
+
+
+class Incarnation:
+    """This process, as the others see it.
+
+    Args:
+        queues: the queues it consumes.
+        functions: keys of the step functions it has.
+        parent: incarnation of the main process, for a process of its pool.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        queues: Sequence[str],
+        functions: Collection[str],
+        parent: UUID | None = None,
+    ) -> None:
+        self._database = database
+        self._queues = list(queues)
+        self._functions = sorted(functions)
+        self._parent = parent
+        self._session = database.direct()
+        self._locked = True
+        self.id = self._born()
+
+    def tend(self) -> None:
+        """Keep the lock: open a new session after an outage, begin a new incarnation if declared dead meanwhile.
+
+        Called every beat. Raises nothing while the database is away: the next call tries again.
+        """
+        try:
+            if self._session.closed:
+                self._session = self._database.direct()
+                self._locked = False
+            if not store.is_alive(self._session, self.id):
+                self.id = self._born()
+                self._locked = True
+            elif not self._locked:
+                self._locked = store.relock(self._session, self.id)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self._session.close()
+
+    def end(self, reason: str = "stopped") -> None:
+        """End this incarnation in good order and free its lock."""
+        try:
+            store.end(self._session, self.id, died=False, reason=reason)
+        finally:
+            self._session.close()
+
+    def _born(self) -> UUID:
+        identity = store.insert(
+            self._session,
+            parent=self._parent,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            born_at=psutil.Process().create_time(),
+            queues=self._queues,
+            functions=self._functions,
+        )
+        store.unpark(self._session, self._functions)
+        return identity
+
+
+@dataclass(slots=True)
+class DeathWatch:
+    """Looks for incarnations that have died; one per looking process, because two looks are compared.
+
+    Attributes:
+        own: incarnations that this process knows to live.
+        confirmed_broker: False on a broker where a killed worker takes reserved messages with it.
+    """
+
+    own: set[UUID] = field(default_factory=set)
+    confirmed_broker: bool = True
+    _suspects: dict[UUID, float] = field(default_factory=dict)
+
+    def look(self, connection: Connection, *, steady: bool) -> list[UUID]:
+        """Declare dead those whose death is proven; return them. Several transactions, each complete in itself.
+
+        Args:
+            steady: this process has beaten without a gap for longer than the outage guard.
+        """
+        alive = {found.id: found for found in store.alive(connection) if found.id not in self.own}
+        free = store.unlocked(connection, list(alive)) if alive else []
+        now = time.monotonic()
+        self._suspects = {known: self._suspects.get(known, now) for known in free}
+        dead = []
+        for suspect in free:
+            found = alive[suspect]
+            if found.host == socket.gethostname():
+                proven = not _process_lives(found.pid, found.born_at)
+            else:
+                proven = steady and now - self._suspects[suspect] >= _SECOND_LOOK
+            if proven and self.declare(
+                connection, suspect, "its lock is free and its process gone"
+            ):
+                dead.append(suspect)
+        return dead
+
+    def declare(self, connection: Connection, incarnation: UUID, reason: str) -> bool:
+        """End an incarnation whose death is known; its steps are offered anew. False if it had ended before."""
+        ended = store.end(connection, incarnation, died=True, reason=reason)
+        if ended is None:
+            return False
+        at, queues, _ = ended
+        if not self.confirmed_broker:
+            sweeping.presume_lost(connection, queues, at)
+        return True
+
+
+_SECOND_LOOK = 0.5
+
+
+def postpone(connection: Connection, address: StepAddress, *, function: str) -> None:
+    """Offer a step again later, without an attempt, because this worker lacks its function (protocol.md 4).
+
+    It is parked, with the function's name, while no living worker has it.
+    """
+    parked = not store.knows_function(connection, function)
+    store.postpone(
+        connection,
+        address,
+        delay=PARKED_AGAIN_AFTER if parked else POSTPONED,
+        error={
+            "kind": "parked" if parked else "postponed",
+            "function": function,
+            "message": f"no living worker has the step function {function}; deploy one that has it"
+            if parked
+            else f"the worker that got the message lacks the step function {function}",
+        },
+    )
+
+
+def _process_lives(pid: int, born_at: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - born_at) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

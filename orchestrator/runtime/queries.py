@@ -1,0 +1,105 @@
+"""Reading executions: what they are, what their steps are, what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orchestrator import codec
+from orchestrator.errors import ExecutionFailed, NotFound
+from orchestrator.flow import reading
+from orchestrator.lifecycle import ExecutionStatus, StepStatus
+from orchestrator.records import ExecutionFacts, StepFacts
+from orchestrator.runtime import values
+from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.store import executions
+from orchestrator.store.database import Connection, Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionView:
+    """An execution with its steps and its history (requirements.md E1, E13).
+
+    ``current_state`` names the steps now active; it is derived, never stored.
+    """
+
+    facts: ExecutionFacts
+    steps: tuple[StepFacts, ...]
+    history: tuple[Mapping[str, Any], ...]
+
+    @property
+    def current_state(self) -> tuple[str, ...]:
+        """Names of the steps that are ready or running."""
+        active = {StepStatus.READY, StepStatus.RUNNING}
+        return tuple(sorted({step.address.name for step in self.steps if step.status in active}))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the execution is open and nothing of it runs now."""
+        return self.facts.finished_at is None and not any(
+            step.status is StepStatus.RUNNING for step in self.steps
+        )
+
+
+def facts(database: Database, execution_id: UUID) -> ExecutionFacts:
+    """Return an execution's row.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    found = database.run_calm(executions.find, execution_id)
+    if found is None:
+        raise NotFound(f"no execution {execution_id}; it may have expired")
+    return found
+
+
+def view(database: Database, execution_id: UUID) -> ExecutionView:
+    """Return an execution with steps and history.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    return ExecutionView(
+        facts=facts(database, execution_id),
+        steps=tuple(database.run_calm(executions.steps_of, execution_id)),
+        history=tuple(database.run_calm(executions.history_of, execution_id)),
+    )
+
+
+def execution_of_key(database: Database, flow: str, key: str) -> UUID:
+    """Return the execution that has a key.
+
+    Raises:
+        NotFound: none has it.
+    """
+    found = database.run_calm(executions.find_by_key, flow, key)
+    if found is None:
+        raise NotFound(f"no execution of flow {flow!r} has the key {key!r}")
+    return found[0]
+
+
+def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) -> codec.JSON:
+    """Return the encoded result of an execution that succeeded.
+
+    Raises:
+        ExecutionFailed: it ended otherwise; the message names the step and its error.
+    """
+    if found.status is not ExecutionStatus.SUCCEEDED:
+        raise ExecutionFailed(
+            f"execution {found.id} of flow {found.flow!r} {found.status}: {_reason(connection, found)}",
+            execution_id=str(found.id),
+            status=str(found.status),
+        )
+    graph = catalogue.definition(connection, found.definition_id).graph
+    return reading.result(graph, values.fetch(connection, found.id, reading.result_reads(graph)))
+
+
+def _reason(connection: Connection, found: ExecutionFacts) -> str:
+    for step in executions.step_rows(connection, found.id):
+        if step.status is StepStatus.FAILED and step.error is not None:
+            return (
+                f"step {step.address} failed: {step.error.get('kind')}: {step.error.get('message')}"
+            )
+    return "it was cancelled" if found.status is ExecutionStatus.CANCELLED else "no step has failed"

@@ -1,0 +1,115 @@
+"""Duties of beat and of every worker's pump: bounded, repeatable, harmless when two do them at once."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from orchestrator.lifecycle import CLOSING_EXECUTION
+from orchestrator.records import StepMessage
+from orchestrator.runtime.messages import of_attended
+from orchestrator.settings import Settings
+from orchestrator.store import executions, expiry, incarnations, moves, sweeping
+from orchestrator.store.database import Connection
+from orchestrator.store.sweeping import Attended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a sweep found.
+
+    Attributes:
+        messages: to be sent now.
+        in_doubt: step runs of closing executions that nobody holds; `close_in_doubt` ends each.
+        looked_at: rows looked at; as many as the limit means that there may be more.
+    """
+
+    messages: list[StepMessage]
+    in_doubt: list[Attended]
+    looked_at: int
+
+
+def redrive(
+    connection: Connection, settings: Settings, *, steady: bool, limit: int | None = None
+) -> Swept:
+    """Look at rows whose time has come: due timers and retries, unsent and lost messages, leases that ran out.
+
+    Args:
+        steady: the sweeper has beaten for longer than the outage guard; without it expired leases are left alone,
+            because an outage of the database lets every lease expire and kills nobody.
+        limit: rows to look at, the setting's `sweep_limit` when None.
+    """
+    rows = sweeping.attend(
+        connection,
+        limit or settings.sweep_limit,
+        unsent_after=settings.unsent_after,
+        lost_after=settings.lost_after,
+        lost_idle_after=settings.lost_idle_after,
+        lease=settings.lease,
+        steady=steady,
+    )
+    return Swept(
+        messages=of_attended(rows),
+        in_doubt=[row for row in rows if row.verdict == "in doubt"],
+        looked_at=len(rows),
+    )
+
+
+def close_in_doubt(connection: Connection, row: Attended, settings: Settings) -> bool:
+    """End a step run that was running when its execution closed and whose holder is gone; False if it was not.
+
+    Whether its body had an effect outside is not known, and its row says so.
+    """
+    with connection.transaction():
+        locked = executions.lock(connection, row.address.execution_id)
+        if locked is None or locked.status not in CLOSING_EXECUTION:
+            return False
+        error = {
+            "kind": "InDoubt",
+            "message": "its worker was gone when the execution closed: whether it had an effect is unknown",
+        }
+        recorded = moves.record_steps(
+            connection,
+            row.address.execution_id,
+            expected=locked.state,
+            nonce=secrets.randbits(63),
+            holder=None,
+            outcomes=[
+                {
+                    "name": row.address.name,
+                    "scope": row.address.scope,
+                    "run": row.address.run,
+                    "token": row.token,
+                    "status": "cancelled",
+                    "closed_by": str(locked.status),
+                    "error": error,
+                }
+            ],
+            lease=settings.lease,
+            unsent_after=settings.unsent_after,
+        )
+        return recorded.kind in {"recorded", "settled"}
+
+
+def expire_completed(
+    connection: Connection, settings: Settings, *, limit: int | None = None
+) -> int:
+    """Delete executions that ended longer than `keep` ago, at most ``limit``; return how many."""
+    return expiry.expire_executions(
+        connection,
+        keep=settings.keep,
+        key_keep=settings.key_keep,
+        limit=limit or settings.sweep_limit,
+    )
+
+
+def expire_keys(connection: Connection, settings: Settings, *, limit: int | None = None) -> int:
+    """Delete tombstones of keys whose time is over, at most ``limit``; return how many."""
+    return expiry.expire_keys(connection, limit=limit or settings.sweep_limit)
+
+
+def forget_incarnations(
+    connection: Connection, settings: Settings, *, limit: int | None = None
+) -> int:
+    """Delete incarnations that ended longer than `keep` ago, at most ``limit``; return how many."""
+    return incarnations.forget(connection, settings.keep, limit or settings.sweep_limit)

@@ -1,0 +1,61 @@
+"""Fetching what the kernel's reads name, in one round trip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from orchestrator.flow import scope as scopes
+from orchestrator.flow.reading import (
+    CountsOf,
+    InputOf,
+    ItemOf,
+    ItemsOf,
+    OutputOf,
+    OutputsOf,
+    Read,
+)
+from orchestrator.store import values
+from orchestrator.store.database import Connection
+from orchestrator.store.values import Spread
+
+
+def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -> dict[Read, Any]:
+    """Return the value of every read: encoded JSON, in the shapes that `orchestrator.flow.reading` describes."""
+    inputs = [read for read in reads if isinstance(read, InputOf)]
+    outputs = [read for read in reads if isinstance(read, OutputOf)]
+    spreads = [read for read in reads if isinstance(read, OutputsOf)]
+    counts = [read for read in reads if isinstance(read, CountsOf)]
+    items = [read for read in reads if isinstance(read, ItemOf)]
+    lists = [read for read in reads if isinstance(read, ItemsOf)]
+    loaded = values.load(
+        connection,
+        execution_id,
+        with_input=bool(inputs),
+        outputs=[(read.name, read.scope) for read in outputs],
+        spreads=[_spread(read.name, read.scope, read.path) for read in spreads],
+        counts=[_spread(read.each, read.scope, read.path) for read in counts],
+        items=[(read.each, read.scope, read.index) for read in items],
+        lists=[_spread(read.each, read.scope, read.path) for read in lists],
+    )
+    return {
+        **{read: loaded.input.get(read.param) for read in inputs},
+        **{read: loaded.outputs.get(i) for i, read in enumerate(outputs)},
+        **{read: loaded.spreads.get(i, {}) for i, read in enumerate(spreads)},
+        **{read: loaded.counts.get(i, {}) for i, read in enumerate(counts)},
+        **{read: loaded.items.get(i) for i, read in enumerate(items)},
+        **{read: loaded.lists.get(i, {}) for i, read in enumerate(lists)},
+    }
+
+
+def _spread(name: str, base: str, path: tuple[str, ...]) -> Spread:
+    """Every scope ``base/path0[i]/path1[j]/...`` and nothing else."""
+    if not path:
+        return Spread(name=name, prefix=base, pattern=f"^{re.escape(base)}$")
+    below = "/".join(rf"{re.escape(each)}\[[0-9]+\]" for each in path)
+    first = scopes.child(base, path[0], 0)
+    prefix = first[: first.rindex("[") + 1]
+    start = f"{re.escape(base)}/" if base else ""
+    return Spread(name=name, prefix=prefix, pattern=f"^{start}{below}$")

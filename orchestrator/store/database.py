@@ -1,0 +1,260 @@
+"""Connections, and the one place that re-runs a transaction.
+
+A process has two small pools, made lazily and after a fork. The *hot* one hands each thread one psycopg
+connection (the one under SQLAlchemy's) in autocommit with settings that keep the plans of the hot moves in
+lock order (hotpath.md 7). The *calm* one serves everything that is not hot through SQLAlchemy Core.
+Isolation is READ COMMITTED, set by us (protocol.md). `Database.run` re-runs a whole transaction function
+with tenacity on serialization failures, deadlocks and lost connections, and on nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+from sqlalchemy import Connection as CoreConnection
+from sqlalchemy import create_engine, event, exc
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential_jitter
+
+from orchestrator.errors import InvalidInput, Unavailable
+
+
+#: What every function of `store` that is hot takes: a psycopg connection.
+Connection = psycopg.Connection[TupleRow]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"})
+_ORDINARY = (
+    "SET default_transaction_isolation = 'read committed'",
+    "SET timezone = 'UTC'",
+    "SET idle_in_transaction_session_timeout = '5s'",
+    "SET lock_timeout = '{lock_ms}ms'",
+)
+_HOT = (
+    "SET jit = off",
+    "SET plan_cache_mode = force_generic_plan",
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether running the same transaction again may succeed.
+
+    True for lost or refused connections, serialization failures, deadlocks, lock timeouts and servers that are
+    starting or stopping; classified by SQLSTATE, never by class name.
+    """
+    if isinstance(error, exc.DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_transient(error.orig))
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return state in _TRANSIENT_STATES or state.startswith("08")
+
+
+class Database:
+    """The database of one process.
+
+    Args:
+        url: a PostgreSQL address, ``postgresql://user@host/name`` (libpq parameters after ``?``).
+        lock_timeout: longest wait for a row lock before the transaction is run again.
+        patience: for how long a transaction is run again while the database is away, before `Unavailable`.
+        clock_offset: moves the database's clock for this process (the virtual clock of tests).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        lock_timeout: timedelta = timedelta(seconds=10),
+        patience: timedelta = timedelta(seconds=30),
+        clock_offset: timedelta = timedelta(),
+    ) -> None:
+        try:
+            parsed = make_url(url)
+        except exc.ArgumentError as error:
+            raise InvalidInput(
+                f"the database address {url!r} is not a URL; write postgresql://user@host/name"
+            ) from error
+        if parsed.get_backend_name() != "postgresql":
+            raise InvalidInput(
+                f"the database address names {parsed.drivername!r}; only postgresql:// is supported"
+            )
+        self._url = parsed.set(drivername="postgresql+psycopg")
+        self._lock_ms = int(lock_timeout.total_seconds() * 1000)
+        self._patience = patience.total_seconds()
+        self._clock_offset = clock_offset
+        self._engines: dict[str, Engine] = {}
+        self._guard = threading.Lock()
+        self._local = threading.local()
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def hot(self) -> Connection:
+        """Return this thread's hot connection: psycopg, autocommit, opened on first use."""
+        held: PoolProxiedConnection | None = getattr(self._local, "held", None)
+        if held is None:
+            held = self._engine("hot").raw_connection()
+            self._local.held = held
+        connection: Connection = held.driver_connection  # type: ignore[assignment]  # SQLAlchemy types it as Any | None
+        return connection
+
+    @contextmanager
+    def calm(self) -> Iterator[CoreConnection]:
+        """Open a SQLAlchemy Core transaction on the calm pool; it commits unless the block raises."""
+        with self._engine("calm").begin() as connection:
+            yield connection
+
+    def direct(self) -> Connection:
+        """Open a connection of its own for a session that must live as long as its owner (advisory locks)."""
+        url = self._url.set(drivername="postgresql")
+        connection = psycopg.connect(
+            url.render_as_string(hide_password=False), autocommit=True, **_KEEPALIVES
+        )
+        self._prepare_session(connection, hot=False)
+        return connection
+
+    def forget(self) -> None:
+        """Drop this thread's hot connection; the next use opens a new one."""
+        held: PoolProxiedConnection | None = getattr(self._local, "held", None)
+        self._local.held = None
+        if held is not None:
+            held.invalidate()
+
+    def close_after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone and start with none."""
+        for engine in self._engines.values():
+            engine.dispose(close=False)
+        self._engines, self._local = {}, threading.local()
+        self._guard = threading.Lock()
+
+    def close(self) -> None:
+        """Close this process's pools."""
+        self._local = threading.local()
+        for engine in self._engines.values():
+            engine.dispose()
+        self._engines = {}
+
+    # -- running transactions ------------------------------------------------------------------
+
+    def run(
+        self,
+        transaction: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run ``transaction(connection, ...)`` on this thread's hot connection, again while errors are transient.
+
+        Raises:
+            Unavailable: the database stayed away for longer than the patience of this `Database`.
+        """
+
+        def once() -> T:
+            try:
+                return transaction(self.hot(), *args, **kwargs)
+            except (psycopg.Error, exc.DBAPIError) as error:
+                if is_transient(error):
+                    self.forget()
+                raise
+
+        return self._again(once)
+
+    def run_calm(
+        self,
+        transaction: Callable[Concatenate[CoreConnection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run ``transaction(connection, ...)`` in one Core transaction, again while errors are transient."""
+
+        def once() -> T:
+            with self.calm() as connection:
+                return transaction(connection, *args, **kwargs)
+
+        return self._again(once)
+
+    def move_clock(self, by: timedelta) -> None:
+        """Move the virtual clock of this thread's connections (tests)."""
+        self._clock_offset += by
+        self.hot().execute(
+            "SELECT set_config('orchestrator.clock_offset', %s, false)",
+            [f"{self._clock_offset.total_seconds()} s"],
+        )
+        for name in ("calm",):
+            if name in self._engines:
+                self._engines.pop(name).dispose()
+
+    def _again(self, once: Callable[[], T]) -> T:
+        attempts = Retrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_exponential_jitter(multiplier=0.02, max=1, jitter=0.05),
+            stop=stop_before_delay(self._patience),
+            reraise=True,
+        )
+        try:
+            return attempts(once)
+        except (psycopg.Error, exc.DBAPIError) as error:
+            if not is_transient(error):
+                raise
+            shown = self._url.render_as_string(hide_password=True)
+            raise Unavailable(
+                f"the database {shown} did not serve this transaction within {self._patience:.0f} s: "
+                f"{str(error).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
+            ) from error
+
+    def _engine(self, kind: str) -> Engine:
+        with self._guard:
+            if kind not in self._engines:
+                engine = create_engine(
+                    self._url,
+                    poolclass=QueuePool,
+                    pool_size=8,
+                    max_overflow=120,
+                    pool_pre_ping=kind == "calm",
+                    connect_args=_KEEPALIVES,
+                )
+
+                @event.listens_for(engine, "connect")
+                def prepare(connection: Any, _record: object) -> None:
+                    self._prepare_session(connection, hot=kind == "hot")
+
+                self._engines[kind] = engine
+            return self._engines[kind]
+
+    def _prepare_session(self, connection: Connection, *, hot: bool) -> None:
+        previous, connection.autocommit = connection.autocommit, True
+        statements = [line.format(lock_ms=self._lock_ms) for line in _ORDINARY]
+        connection.execute("; ".join([*statements, *(_HOT if hot else ())]))
+        if self._clock_offset:
+            connection.execute(
+                "SELECT set_config('orchestrator.clock_offset', %s, false)",
+                [f"{self._clock_offset.total_seconds()} s"],
+            )
+        if hot:
+            connection.prepare_threshold = 1
+        else:
+            connection.autocommit = previous
+
+
+_KEEPALIVES: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "application_name": "orchestrator",
+}

@@ -1,0 +1,81 @@
+"""Stored definitions: graphs as data, one row per name and version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDefinition:
+    """A row of `definitions`."""
+
+    id: int
+    name: str
+    version: str
+    fingerprint: str
+    graph: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+def register(
+    connection: Connection,
+    *,
+    name: str,
+    version: str,
+    fingerprint: str,
+    graph: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> StoredDefinition:
+    """Store a definition, or replace the options of the same one; return the row that is stored.
+
+    The caller compares the fingerprint of the answer with its own: another one was stored first under this version.
+    """
+    connection.execute(
+        """
+        INSERT INTO orchestrator.definitions (name, version, fingerprint, graph, options)
+        VALUES (%s, %s, %s, %s::jsonb, %s::jsonb)
+        ON CONFLICT ON CONSTRAINT definitions_name_version DO UPDATE SET options = excluded.options
+         WHERE definitions.fingerprint = excluded.fingerprint AND definitions.options <> excluded.options
+        """,
+        (name, version, fingerprint, json.dumps(graph), json.dumps(options)),
+    )
+    row = connection.execute(
+        "SELECT id, name, version, fingerprint, graph, options FROM orchestrator.definitions"
+        " WHERE name = %s AND version = %s",
+        (name, version),
+    ).fetchone()
+    assert row is not None  # noqa: S101  # inserted or found by the statement before
+    return _stored(row)
+
+
+def find(connection: Connection, definition_id: int) -> StoredDefinition | None:
+    """Return the definition with this id."""
+    row = connection.execute(
+        "SELECT id, name, version, fingerprint, graph, options FROM orchestrator.definitions WHERE id = %s",
+        (definition_id,),
+    ).fetchone()
+    return None if row is None else _stored(row)
+
+
+def with_open_executions(connection: Connection) -> list[StoredDefinition]:
+    """Return the definitions that executions which have not ended are pinned to."""
+    rows = connection.execute(
+        """
+        SELECT d.id, d.name, d.version, d.fingerprint, d.graph, d.options FROM orchestrator.definitions d
+         WHERE EXISTS (SELECT 1 FROM orchestrator.executions e
+                        WHERE e.definition_id = d.id AND e.finished_at IS NULL)
+         ORDER BY d.id
+        """
+    ).fetchall()
+    return [_stored(row) for row in rows]
+
+
+def _stored(row: tuple[Any, ...]) -> StoredDefinition:
+    return StoredDefinition(
+        id=row[0], name=row[1], version=row[2], fingerprint=row[3], graph=row[4], options=row[5]
+    )

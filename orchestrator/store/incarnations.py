@@ -1,0 +1,219 @@
+"""Rows of `workers` and the advisory locks that prove a process alive (protocol.md 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from orchestrator.records import StepAddress
+from orchestrator.store.database import Connection
+
+# Namespaced so that a user's own advisory locks do not collide with ours.
+_LOCK_KEY = "hashtextextended('orchestrator.workers/' || {}::text, 0)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncarnationFacts:
+    """An incarnation that has not ended."""
+
+    id: UUID
+    parent: UUID | None
+    host: str
+    pid: int
+    born_at: float
+    beat_age: timedelta
+    queues: tuple[str, ...]
+
+
+def insert(
+    connection: Connection,
+    *,
+    parent: UUID | None,
+    host: str,
+    pid: int,
+    born_at: float,
+    queues: Sequence[str],
+    functions: Sequence[str],
+) -> UUID:
+    """Store a new incarnation and take its advisory lock on this connection's session."""
+    row = connection.execute(
+        f"""
+        WITH made AS (SELECT orchestrator.uuid7() AS id, orchestrator.now() AS now),
+        lock AS MATERIALIZED (SELECT pg_advisory_lock({_LOCK_KEY.format("m.id")}) FROM made m)
+        INSERT INTO orchestrator.workers (id, parent, host, pid, born_at, started_at, beat_at, queues, functions)
+        SELECT m.id, %s, %s, %s, %s, m.now, m.now, %s, %s FROM made m, lock
+        RETURNING id
+        """,  # noqa: S608  # the only thing formatted in is the constant above
+        (parent, host, pid, born_at, list(queues), list(functions)),
+    ).fetchone()
+    assert row is not None  # noqa: S101  # INSERT .. RETURNING of one row
+    identity: UUID = row[0]
+    return identity
+
+
+def relock(connection: Connection, incarnation: UUID) -> bool:
+    """Take the lock of this incarnation on a new session; False while the old session still holds it."""
+    row = connection.execute(
+        f"SELECT pg_try_advisory_lock({_LOCK_KEY.format('%s::uuid')})",  # noqa: S608  # constant
+        (incarnation,),
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def is_alive(connection: Connection, incarnation: UUID) -> bool:
+    """Return whether this incarnation has not been declared ended."""
+    row = connection.execute(
+        "SELECT ended_at IS NULL FROM orchestrator.workers WHERE id = %s", (incarnation,)
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def beat(connection: Connection, claims: Mapping[UUID, Mapping[str, Sequence[str]]]) -> set[UUID]:
+    """Renew the beat of these incarnations and store what each claimed last; return those still alive.
+
+    Args:
+        claims: per incarnation, per queue: [dispatch time of the newest message claimed, time of that claim].
+    """
+    rows = connection.execute(
+        """
+        UPDATE orchestrator.workers w SET beat_at = orchestrator.now(), claims = w.claims || b.claims
+          FROM unnest(%s::uuid[], %s::jsonb[]) AS b(id, claims)
+         WHERE w.id = b.id AND w.ended_at IS NULL RETURNING w.id
+        """,
+        (list(claims), [json.dumps(dict(queues)) for queues in claims.values()]),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def alive(connection: Connection) -> list[IncarnationFacts]:
+    """Return the incarnations that have not ended, oldest first."""
+    rows = connection.execute(
+        "SELECT id, parent, host, pid, born_at, orchestrator.now() - beat_at, queues"
+        " FROM orchestrator.workers WHERE ended_at IS NULL ORDER BY id"
+    ).fetchall()
+    return [
+        IncarnationFacts(
+            id=row[0],
+            parent=row[1],
+            host=row[2],
+            pid=row[3],
+            born_at=row[4],
+            beat_age=row[5],
+            queues=tuple(row[6]),
+        )
+        for row in rows
+    ]
+
+
+def unlocked(connection: Connection, incarnations: Sequence[UUID]) -> list[UUID]:
+    """Return those whose advisory lock is free: their session is gone."""
+    rows = connection.execute(
+        f"""
+        SELECT id FROM unnest(%s::uuid[]) AS a(id)
+         WHERE pg_try_advisory_xact_lock_shared({_LOCK_KEY.format("a.id")})
+        """,  # noqa: S608  # constant
+        (list(incarnations),),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def end(
+    connection: Connection, incarnation: UUID, *, died: bool, reason: str
+) -> tuple[datetime, tuple[str, ...], int] | None:
+    """End an incarnation and have the sweeps look at what it held; None when it had ended already.
+
+    Returns:
+        When it ended, its queues, and how many step runs it held.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE orchestrator.workers SET ended_at = orchestrator.now(), died = %s, reason = %s
+             WHERE id = %s AND ended_at IS NULL RETURNING ended_at, queues
+            """,
+            (died, reason, incarnation),
+        ).fetchone()
+        if row is None:
+            return None
+        held = connection.execute(
+            """
+            UPDATE orchestrator.steps SET attend_at = orchestrator.now()
+             WHERE attend_at IS NOT NULL AND holder = %s AND status <> 'ready' AND status <> 'waiting'
+            """,
+            (incarnation,),
+        ).rowcount
+        return row[0], tuple(row[1]), held
+
+
+def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:
+    """Give these step runs back: nobody holds them, no death is counted, the attempt is not spent."""
+    return connection.execute(
+        """
+        UPDATE orchestrator.steps s
+           SET status = 'ready', attempt = s.attempt - 1, token = s.token + 1, holder = NULL, lease_until = NULL,
+               due_at = NULL, attend_at = orchestrator.now()
+          FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[]) AS r(execution_id, name, scope, run)
+         WHERE (s.execution_id, s.name, s.scope, s.run) = (r.execution_id, r.name, r.scope, r.run)
+           AND s.holder = %s AND s.status = 'running'
+        """,
+        (
+            [address.execution_id for address in running],
+            [address.name for address in running],
+            [address.scope for address in running],
+            [address.run for address in running],
+            incarnation,
+        ),
+    ).rowcount
+
+
+def knows_function(connection: Connection, function: str) -> bool:
+    """Return whether any living worker has this step function."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM orchestrator.workers WHERE ended_at IS NULL AND %s = ANY (functions))",
+        (function,),
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def postpone(
+    connection: Connection, address: StepAddress, *, delay: timedelta, error: Mapping[str, Any]
+) -> bool:
+    """Make a ready step run due later, without an attempt: the worker that got its message lacks its function."""
+    return (
+        connection.execute(
+            """
+            UPDATE orchestrator.steps
+               SET due_at = orchestrator.now() + %s, attend_at = orchestrator.now() + %s, error = %s::jsonb
+             WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s AND status = 'ready' AND due_at IS NULL
+            """,
+            (delay, delay, json.dumps(error), *address),
+        ).rowcount
+        == 1
+    )
+
+
+def unpark(connection: Connection, functions: Sequence[str]) -> int:
+    """Have the sweeps look at once at steps that waited for one of these functions."""
+    return connection.execute(
+        """
+        UPDATE orchestrator.steps SET attend_at = orchestrator.now(), due_at = orchestrator.now()
+         WHERE attend_at IS NOT NULL AND status = 'ready' AND error->>'kind' = 'parked'
+           AND error->>'function' = ANY (%s)
+        """,
+        (list(functions),),
+    ).rowcount
+
+
+def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
+    """Delete incarnations that ended long ago and hold nothing."""
+    return connection.execute(
+        """
+        DELETE FROM orchestrator.workers WHERE id IN (
+            SELECT id FROM orchestrator.workers WHERE ended_at < orchestrator.now() - %s ORDER BY id LIMIT %s)
+        """,
+        (older_than, limit),
+    ).rowcount

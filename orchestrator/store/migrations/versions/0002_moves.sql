@@ -1,0 +1,418 @@
+-- The hot moves: start, claim, record_step, record_steps (protocol.md 4, hotpath.md).
+-- PL/pgSQL of simple statements: each statement has its own snapshot, so what comes after the lock is current.
+-- Lock order everywhere: the execution, then its steps (claim and sweeps skip what is locked).
+-- The number in a name lets two releases run side by side.
+
+-- Start: the key decides; whoever inserts it creates the execution, whoever does not reads it in a second statement.
+CREATE FUNCTION orchestrator.start_execution_1(
+    p_definition text, p_definition_id integer, p_key text, p_input jsonb, p_input_hash text,
+    p_orders jsonb,             -- [{name, scope, queue}]: plain steps, all ready at once
+    p_unsent_after interval, p_actor text
+) RETURNS TABLE (execution_id uuid, created boolean, input_hash text, expired boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid := orchestrator.uuid7();
+    v_now timestamptz := orchestrator.now();
+    v_started integer;
+BEGIN
+    IF p_key IS NOT NULL THEN
+        INSERT INTO orchestrator.keys (definition, key, execution_id, input_hash)
+            VALUES (p_definition, p_key, v_id, p_input_hash)
+            ON CONFLICT ON CONSTRAINT keys_pkey DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN QUERY SELECT k.execution_id, false, k.input_hash, k.expires_at IS NOT NULL
+                FROM orchestrator.keys k WHERE k.definition = p_definition AND k.key = p_key;
+            RETURN;
+        END IF;
+    END IF;
+    INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, dispatch, dispatched_at, attend_at)
+        SELECT v_id, o.name, o.scope, 'ready', o.queue, 1, v_now, v_now + p_unsent_after
+          FROM jsonb_to_recordset(p_orders) AS o(name text, scope text, queue text);
+    GET DIAGNOSTICS v_started = ROW_COUNT;
+    INSERT INTO orchestrator.executions (id, created_at, definition_id, started, position, status)
+        VALUES (v_id, v_now, p_definition_id, v_started, 1, 'running');
+    INSERT INTO orchestrator.execution_state (execution_id, key, input) VALUES (v_id, p_key, p_input);
+    INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor)
+        VALUES (v_id, 1, v_now, 'started', p_actor);
+    RETURN QUERY SELECT v_id, true, p_input_hash, false;
+END $$;
+
+-- Claim: ready and due, or running under a lease that has run out or whose holder is proven dead.
+-- The same nonce again gets the same answer. Skips locked rows: the holder of the lock will record or roll back.
+CREATE FUNCTION orchestrator.claim_steps_1(
+    p_execution uuid[], p_name text[], p_scope text[], p_run smallint[], p_number integer[],
+    p_holder uuid, p_lease interval, p_nonce bigint
+) RETURNS TABLE (execution_id uuid, name text, scope text, run smallint, attempt smallint, token integer,
+                 deaths smallint, taken_from uuid, wanted integer, live integer, items integer,
+                 queue text, dispatched_at timestamptz, definition_id integer, key text)
+LANGUAGE sql AS $$
+    WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
+    asked AS MATERIALIZED (
+        SELECT * FROM unnest(p_execution, p_name, p_scope, p_run, p_number)
+            AS a(execution_id, name, scope, run, number) ORDER BY 1, 2, 3, 4),
+    picked AS MATERIALIZED (
+        SELECT s.execution_id, s.name, s.scope, s.run, a.number, e.definition_id, x.key,
+               s.nonce IS NOT DISTINCT FROM p_nonce AND s.holder = p_holder AS again,
+               CASE WHEN s.status = 'running' THEN s.holder END AS taken_from,
+               s.status = 'running' AND EXISTS (
+                   SELECT 1 FROM orchestrator.workers w WHERE w.id = s.holder AND w.died) AS died
+          FROM asked a
+          JOIN orchestrator.steps s ON (s.execution_id, s.name, s.scope, s.run)
+                                     = (a.execution_id, a.name, a.scope, a.run)
+          JOIN orchestrator.executions e ON e.id = s.execution_id
+          JOIN orchestrator.execution_state x ON x.execution_id = s.execution_id
+          CROSS JOIN clock c
+         WHERE e.status = 'running' AND NOT e.paused
+           AND (s.status = 'ready' AND (s.due_at IS NULL OR s.due_at <= c.now)
+                OR s.status = 'running' AND (
+                    s.lease_until <= c.now
+                    OR s.nonce = p_nonce AND s.holder = p_holder
+                    OR EXISTS (SELECT 1 FROM orchestrator.workers w
+                                WHERE w.id = s.holder AND w.ended_at IS NOT NULL)))
+         ORDER BY 1, 2, 3, 4
+           FOR NO KEY UPDATE OF s SKIP LOCKED)
+    UPDATE orchestrator.steps s
+       SET status = 'running', holder = p_holder, nonce = p_nonce, due_at = NULL,
+           attempt = s.attempt + (NOT p.again)::int, token = s.token + (NOT p.again)::int,
+           deaths = s.deaths + (p.died AND NOT p.again)::int,
+           claimed = greatest(s.claimed, p.number), sent = greatest(s.sent, p.number),
+           lease_until = c.now + p_lease, attend_at = c.now + p_lease, began_at = c.now
+      FROM picked p, clock c
+     WHERE (s.execution_id, s.name, s.scope, s.run) = (p.execution_id, p.name, p.scope, p.run)
+    RETURNING s.execution_id, s.name, s.scope, s.run, s.attempt, s.token, s.deaths,
+              CASE WHEN p.again THEN NULL ELSE p.taken_from END, s.wanted, s.live, s.items,
+              s.queue, s.dispatched_at, p.definition_id, p.key
+$$;
+
+-- record_step: one success, at most one plain next step, in an execution that is running, not paused and never re-run.
+-- Counters first: that is the lock and the check that the execution is open; a stale token then takes them back.
+--   'recorded'  done, and the next step inserted as running (p_inline) or ready
+--   'settled'   done, and this was the last
+--   'full'      nothing changed: the full form must decide
+--   SQLSTATE OR001: fenced, nothing changed
+CREATE FUNCTION orchestrator.record_step_1(
+    p_execution uuid, p_name text, p_scope text, p_run smallint, p_token integer, p_nonce bigint,
+    p_output jsonb, p_large boolean,
+    p_next text, p_next_scope text, p_next_queue text, p_inline boolean,
+    p_head_name text, p_head_scope text, p_head_run smallint,   -- first row of the inline segment
+    p_lease interval, p_unsent_after interval
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := orchestrator.now();
+    v_position integer;
+    v_settled boolean;
+    v_holder uuid;
+    v_is_head boolean := (p_name, p_scope, p_run) = (p_head_name, p_head_scope, p_head_run);
+    v_ordered integer := (p_next IS NOT NULL)::int;
+BEGIN
+    UPDATE orchestrator.executions
+       SET started = started + v_ordered, finished = finished + 1,
+           position = position + 1 + (finished + 1 = started + v_ordered)::int,
+           status = CASE WHEN finished + 1 = started + v_ordered THEN 'succeeded' ELSE status END,
+           finished_at = CASE WHEN finished + 1 = started + v_ordered THEN v_now END
+     WHERE id = p_execution AND status = 'running' AND NOT paused AND reruns = 0
+    RETURNING position, finished = started INTO v_position, v_settled;
+    IF NOT FOUND THEN RETURN 'full'; END IF;
+
+    UPDATE orchestrator.steps
+       SET status = 'succeeded', nonce = p_nonce, error = NULL,
+           output = CASE WHEN NOT p_large THEN p_output END,
+           ended_no = v_position - v_settled::int, ended_at = v_now,
+           attend_at = CASE WHEN v_is_head AND p_inline THEN v_now + p_lease END
+     WHERE execution_id = p_execution AND name = p_name AND scope = p_scope AND run = p_run
+       AND status = 'running' AND token = p_token
+    RETURNING holder INTO v_holder;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'step % of % is not held with token %', p_name, p_execution, p_token USING ERRCODE = 'OR001';
+    END IF;
+    IF p_large THEN
+        INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, value)
+            VALUES (p_execution, p_name, p_scope, p_run, 'output', p_output)
+            ON CONFLICT ON CONSTRAINT payloads_pkey DO UPDATE SET value = excluded.value;
+    END IF;
+    IF p_inline THEN
+        INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, nonce, attempt, token,
+                                        holder, lease_until, began_at)
+            VALUES (p_execution, p_next, p_next_scope, 'running', p_next_queue, p_nonce, 1, 1,
+                    v_holder, v_now + p_lease, v_now);
+    ELSIF p_next IS NOT NULL THEN
+        INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, nonce,
+                                        dispatch, dispatched_at, attend_at)
+            VALUES (p_execution, p_next, p_next_scope, 'ready', p_next_queue, p_nonce,
+                    1, v_now, v_now + p_unsent_after);
+    END IF;
+    IF NOT v_is_head AND NOT p_inline THEN
+        UPDATE orchestrator.steps SET attend_at = NULL
+         WHERE execution_id = p_execution AND name = p_head_name AND scope = p_head_scope AND run = p_head_run
+           AND status NOT IN ('ready', 'running', 'waiting');
+    END IF;
+    IF v_settled THEN
+        INSERT INTO orchestrator.journal (execution_id, position, at, kind)
+            VALUES (p_execution, v_position, v_now, 'succeeded');
+        RETURN 'settled';
+    END IF;
+    RETURN 'recorded';
+END $$;
+
+-- What a record leaves to do: 'ready' = send message n of this step run, 'inline' = the recorder holds it already.
+-- The first row of an answer has only a kind: 'recorded' | 'settled' | 'full' | 'fenced'.
+CREATE TYPE orchestrator.ordered_1 AS (
+    kind text, name text, scope text, run smallint, number integer, token integer, attempt smallint,
+    queue text, wanted integer, live integer, items integer);
+
+-- record_steps: outcomes of one execution with everything that follows from them, one commit.
+-- It is the write half of both forms. Fast: called alone with what the kernel planned statically. Full: called in
+-- the transaction that locked the execution and read what the plan needed. p_status, p_paused and p_reruns say
+-- for which state the plan was made; if the locked row says otherwise nothing changes and the answer is 'full'.
+--
+--   p_outcomes  [{name, scope, run, token, status, output, large, error, due_in, deaths_reset, items, next, wanted,
+--                 live, closed_by, inline_head}]
+--               status: succeeded | failed | cancelled | ready (a retry, due_in seconds) | waiting (an expanded each)
+--   p_orders    [{cause, name, scope, run, wanted, arrivals, queue}]   cause = index of the outcome it follows from
+--   p_arrivals  [{cause, name, scope, run, arrivals, per_item, firsts: [{name, queue}]}]   at rows of an `each`
+--   p_payloads  [{name, scope, run, kind, part, value}]
+--   p_inline    the order, or each row, that the recorder goes on with if this commit makes it ready:
+--               {name, scope}; {"item_of": name, "scope"} = the first item ordered by that each's cursor
+--   p_lines     journal lines [{kind, actor, data}]
+--   p_close     NULL | 'failing' | 'cancelling': ends what is not running, asks the running to stop
+-- Answer rows: kind 'recorded' | 'settled' | 'full' | 'fenced' first, then one row per step run that became ready
+-- ('ready': send its message) or was taken inline ('inline').
+CREATE FUNCTION orchestrator.record_steps_1(
+    p_execution uuid, p_status text, p_paused boolean, p_reruns smallint, p_nonce bigint, p_holder uuid,
+    p_outcomes jsonb, p_orders jsonb, p_arrivals jsonb, p_payloads jsonb, p_inline jsonb, p_lines jsonb,
+    p_close text, p_cause text, p_head_name text, p_head_scope text, p_head_run smallint,
+    p_lease interval, p_unsent_after interval
+) RETURNS SETOF orchestrator.ordered_1 LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := orchestrator.now();
+    v_execution orchestrator.executions%ROWTYPE;
+    v_accepted integer[];
+    v_ended integer := 0;
+    v_failed integer := 0;
+    v_started integer := 0;
+    v_count integer;
+    v_orders orchestrator.ordered_1[];
+    v_items orchestrator.ordered_1[];
+    v_lines integer := jsonb_array_length(p_lines);
+    v_inline_name text := p_inline->>'name';
+    v_inline_scope text := p_inline->>'scope';
+    v_item_of text := p_inline->>'item_of';
+    v_status text;
+    v_kind text := 'recorded';
+    v_dispatches integer := (NOT p_paused)::int;
+BEGIN
+    SELECT * INTO v_execution FROM orchestrator.executions e WHERE e.id = p_execution FOR NO KEY UPDATE;
+    IF NOT FOUND OR (v_execution.status, v_execution.paused, v_execution.reruns)
+                    IS DISTINCT FROM (p_status, p_paused, p_reruns) THEN
+        RETURN NEXT ('full', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
+        RETURN;
+    END IF;
+
+    -- guard: the only statement with a condition of its own; everything else follows what it accepted
+    WITH outcome AS (
+        SELECT o.*, (ordinality - 1)::int AS i
+          FROM jsonb_array_elements(p_outcomes) WITH ORDINALITY AS e(doc, ordinality),
+               jsonb_to_record(e.doc) AS o(name text, scope text, run smallint, token integer, status text,
+                    output jsonb, large boolean, error jsonb, due_in double precision, items integer,
+                    next integer, wanted integer, live integer, closed_by text)),
+    guard AS (
+        UPDATE orchestrator.steps s
+           SET status = o.status, nonce = p_nonce,
+               output = CASE WHEN o.status = 'succeeded' AND NOT coalesce(o.large, false) THEN o.output END,
+               error = o.error, closed_by = o.closed_by,
+               due_at = v_now + make_interval(secs => o.due_in),
+               attend_at = CASE WHEN o.status = 'ready' AND NOT p_paused THEN v_now + make_interval(secs => o.due_in)
+                                WHEN p_inline IS NOT NULL
+                                 AND (s.name, s.scope, s.run) = (p_head_name, p_head_scope, p_head_run)
+                                THEN v_now + p_lease END,
+               ended_no = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled')
+                               THEN v_execution.position + o.i + 1 END,
+               ended_at = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled') THEN v_now END,
+               items = coalesce(o.items, s.items), next = coalesce(o.next, s.next),
+               wanted = coalesce(o.wanted, s.wanted), live = coalesce(o.live, s.live)
+          FROM outcome o
+         WHERE s.execution_id = p_execution AND s.name = o.name AND s.scope = o.scope AND s.run = o.run
+           AND s.status = 'running' AND s.token = o.token
+        RETURNING o.i, s.status)
+    SELECT array_agg(g.i), count(*) FILTER (WHERE g.status IN ('succeeded', 'failed', 'cancelled')),
+           count(*) FILTER (WHERE g.status = 'failed')
+      INTO v_accepted, v_ended, v_failed FROM guard g;
+    IF v_accepted IS NULL AND jsonb_array_length(p_outcomes) > 0 THEN
+        RETURN NEXT ('fenced', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
+        RETURN;
+    END IF;
+
+    INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, part, value)
+        SELECT p_execution, p.name, p.scope, p.run, p.kind, p.part, p.value
+          FROM jsonb_to_recordset(p_payloads)
+            AS p(name text, scope text, run smallint, kind text, part integer, value jsonb)
+        ON CONFLICT ON CONSTRAINT payloads_pkey DO UPDATE SET value = excluded.value;
+
+    -- orders: arrivals at one join are summed first, because a statement changes a row at most once
+    WITH ordered AS (
+        SELECT o.name, o.scope, o.run, max(o.queue) AS queue, max(o.wanted) AS wanted, sum(o.arrivals)::int AS arrivals
+          FROM jsonb_to_recordset(p_orders)
+            AS o(cause integer, name text, scope text, run smallint, wanted integer, arrivals integer, queue text)
+         WHERE o.cause IS NULL OR o.cause = ANY (v_accepted)
+         GROUP BY o.name, o.scope, o.run ORDER BY 1, 2, 3),
+    proposed AS (
+        SELECT o.*, o.arrivals < o.wanted AND o.wanted > 1 AS waits,
+               (o.name = v_inline_name AND o.scope = v_inline_scope) IS TRUE AS wish
+          FROM ordered o),
+    written AS (
+        INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, wanted, live,
+                attempt, token, holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
+            SELECT p_execution, p.name, p.scope, p.run,
+                   CASE WHEN p.waits THEN 'waiting' WHEN p.wish THEN 'running' ELSE 'ready' END,
+                   p.queue, p_nonce,
+                   CASE WHEN p.wanted > 1 THEN p.wanted END, CASE WHEN p.wanted > 1 THEN p.arrivals END,
+                   (p.wish AND NOT p.waits)::int, (p.wish AND NOT p.waits)::int,
+                   CASE WHEN p.wish AND NOT p.waits THEN p_holder END,
+                   CASE WHEN p.wish AND NOT p.waits THEN v_now + p_lease END,
+                   CASE WHEN p.wish AND NOT p.waits THEN v_now END,
+                   CASE WHEN p.wish OR p.waits THEN 0 ELSE v_dispatches END,
+                   CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now END,
+                   CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now + p_unsent_after END
+              FROM proposed p
+            ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
+               SET (live, nonce, status, attempt, token, holder, lease_until, began_at, dispatch, dispatched_at,
+                    attend_at) = (
+                   SELECT a.live, p_nonce,
+                          CASE WHEN NOT a.fires THEN 'waiting' WHEN a.wish THEN 'running' ELSE 'ready' END,
+                          s.attempt + (a.fires AND a.wish)::int, s.token + (a.fires AND a.wish)::int,
+                          CASE WHEN a.fires AND a.wish THEN p_holder END,
+                          CASE WHEN a.fires AND a.wish THEN v_now + p_lease END,
+                          CASE WHEN a.fires AND a.wish THEN v_now END,
+                          s.dispatch + CASE WHEN a.fires AND NOT a.wish THEN v_dispatches ELSE 0 END,
+                          CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now END,
+                          CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now + p_unsent_after END
+                     FROM (SELECT s.live + excluded.live AS live, s.live + excluded.live >= s.wanted AS fires,
+                                  (s.name = v_inline_name AND s.scope = v_inline_scope) IS TRUE AS wish) a)
+             WHERE s.status = 'waiting'
+        RETURNING s.*, s.xmax = 0 AS inserted)
+    SELECT count(*) FILTER (WHERE w.inserted),
+           array_agg((CASE w.status WHEN 'running' THEN 'inline' ELSE 'ready' END, w.name, w.scope, w.run, w.dispatch,
+                      w.token, w.attempt, w.queue, w.wanted, w.live, w.items)::orchestrator.ordered_1
+                     ORDER BY w.name, w.scope)
+               FILTER (WHERE w.status = 'running' OR w.status = 'ready' AND w.dispatch > w.sent)
+      INTO v_started, v_orders FROM written w;
+
+    -- arrivals at an each: its tally and its cursor move in one UPDATE; the items that now have room are ordered
+    IF jsonb_array_length(p_arrivals) > 0 THEN
+        WITH arrival AS (
+            SELECT a.name, a.scope, a.run, sum(a.arrivals)::int AS arrivals, max(a.per_item) AS per_item,
+                   (array_agg(a.firsts))[1] AS firsts
+              FROM jsonb_to_recordset(p_arrivals) AS a(cause integer, name text, scope text, run smallint,
+                    arrivals integer, per_item integer, firsts jsonb)
+             WHERE a.cause IS NULL OR a.cause = ANY (v_accepted)
+             GROUP BY a.name, a.scope, a.run),
+        moved AS (
+            UPDATE orchestrator.steps s
+               SET (live, next, nonce, status, attempt, token, holder, lease_until, began_at, dispatch, dispatched_at,
+                    attend_at) = (
+                   SELECT n.live, s.next + n.room, p_nonce,
+                          CASE WHEN NOT n.fires THEN 'waiting' WHEN n.wish THEN 'running' ELSE 'ready' END,
+                          s.attempt + (n.fires AND n.wish)::int, s.token + (n.fires AND n.wish)::int,
+                          CASE WHEN n.fires AND n.wish THEN p_holder ELSE s.holder END,
+                          CASE WHEN n.fires AND n.wish THEN v_now + p_lease ELSE s.lease_until END,
+                          s.began_at,
+                          s.dispatch + CASE WHEN n.fires AND NOT n.wish THEN v_dispatches ELSE 0 END,
+                          CASE WHEN n.fires AND NOT n.wish AND NOT p_paused THEN v_now ELSE s.dispatched_at END,
+                          CASE WHEN n.fires AND NOT n.wish AND NOT p_paused THEN v_now + p_unsent_after
+                               ELSE s.attend_at END
+                     FROM (SELECT s.live + a.arrivals AS live, s.live + a.arrivals >= s.wanted AS fires,
+                                  (s.live + a.arrivals) / a.per_item - s.live / a.per_item AS room,
+                                  (s.name = v_inline_name AND s.scope = v_inline_scope) IS TRUE AS wish) n)
+              FROM arrival a
+             WHERE s.execution_id = p_execution AND s.name = a.name AND s.scope = a.scope AND s.run = a.run
+               AND s.status = 'waiting'
+            RETURNING s.*, a.firsts, least(s.next, s.items) AS stop,
+                      s.next - (s.live / a.per_item - (s.live - a.arrivals) / a.per_item) AS first_free),
+        item AS (
+            SELECT f.name, f.queue, ltrim(m.scope || '/' || m.name || '[' || i || ']', '/') AS scope,
+                   (m.name = v_item_of AND m.scope = v_inline_scope AND i = m.first_free AND f.ordinality = 1)
+                       IS TRUE AS wish
+              FROM moved m
+             CROSS JOIN generate_series(m.first_free, m.stop - 1) AS i
+             CROSS JOIN ROWS FROM (jsonb_to_recordset(m.firsts) AS (name text, queue text))
+                        WITH ORDINALITY AS f(name, queue, ordinality)),
+        written AS (
+            INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, attempt, token,
+                    holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
+                SELECT p_execution, t.name, t.scope, p_reruns,
+                       CASE WHEN t.wish THEN 'running' ELSE 'ready' END, t.queue, p_nonce, t.wish::int, t.wish::int,
+                       CASE WHEN t.wish THEN p_holder END, CASE WHEN t.wish THEN v_now + p_lease END,
+                       CASE WHEN t.wish THEN v_now END,
+                       CASE WHEN t.wish THEN 0 ELSE v_dispatches END,
+                       CASE WHEN NOT (t.wish OR p_paused) THEN v_now END,
+                       CASE WHEN NOT (t.wish OR p_paused) THEN v_now + p_unsent_after END
+                  FROM item t
+            RETURNING s.*)
+        SELECT (SELECT count(*) FROM written),
+               array_agg((CASE r.status WHEN 'running' THEN 'inline' ELSE 'ready' END, r.name, r.scope, r.run,
+                          r.dispatch, r.token, r.attempt, r.queue, r.wanted, r.live, r.items)::orchestrator.ordered_1)
+                   FILTER (WHERE r.status = 'running' OR r.status = 'ready' AND r.dispatch > r.sent)
+          INTO v_count, v_items
+          FROM (SELECT w.status, w.name, w.scope, w.run, w.dispatch, w.sent, w.token, w.attempt, w.queue, w.wanted,
+                       w.live, w.items FROM written w
+                UNION ALL
+                SELECT m.status, m.name, m.scope, m.run, m.dispatch, m.sent, m.token, m.attempt, m.queue, m.wanted,
+                       m.live, m.items FROM moved m) r;
+        v_started := v_started + v_count;
+        v_orders := v_orders || v_items;
+    END IF;
+
+    -- closing: entering it ends every row that is not running and asks the running ones to stop
+    IF p_close IS NOT NULL THEN
+        UPDATE orchestrator.steps s
+           SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
+               ended_no = v_execution.position + v_ended + 1, ended_at = v_now
+         WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready');
+        GET DIAGNOSTICS v_count = ROW_COUNT;
+        v_ended := v_ended + v_count;
+        UPDATE orchestrator.steps s SET cancel_asked = true
+         WHERE s.execution_id = p_execution AND s.status = 'running';
+    END IF;
+
+    v_status := coalesce(p_close, v_execution.status);
+    UPDATE orchestrator.executions e
+       SET started = e.started + v_started, finished = e.finished + v_ended, failed = e.failed + v_failed,
+           position = e.position + v_ended + v_lines + (e.finished + v_ended = e.started + v_started)::int,
+           status = CASE WHEN e.finished + v_ended < e.started + v_started THEN v_status
+                         WHEN v_status = 'running' THEN 'succeeded'
+                         WHEN v_status = 'failing' THEN 'failed'
+                         WHEN v_status = 'cancelling' THEN 'cancelled' END,
+           finished_at = CASE WHEN e.finished + v_ended = e.started + v_started THEN v_now END
+     WHERE e.id = p_execution
+    RETURNING * INTO v_execution;
+    INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor, data)
+        SELECT p_execution, v_execution.position - v_lines - (v_execution.finished = v_execution.started)::int
+               + l.ordinality, v_now, l.doc->>'kind', l.doc->>'actor', l.doc->'data'
+          FROM jsonb_array_elements(p_lines) WITH ORDINALITY AS l(doc, ordinality);
+    IF v_execution.finished = v_execution.started THEN
+        v_kind := 'settled';
+        INSERT INTO orchestrator.journal (execution_id, position, at, kind)
+            VALUES (p_execution, v_execution.position, v_now, v_execution.status);
+    END IF;
+
+    -- a segment that ends here needs no eye on its head any more
+    IF p_head_name IS NOT NULL AND NOT EXISTS (SELECT 1 FROM unnest(v_orders) o WHERE o.kind = 'inline') THEN
+        UPDATE orchestrator.steps s SET attend_at = NULL
+         WHERE s.execution_id = p_execution AND s.name = p_head_name AND s.scope = p_head_scope
+           AND s.run = p_head_run AND s.ended_no IS NOT NULL AND s.attend_at IS NOT NULL;
+    END IF;
+    RETURN NEXT (v_kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
+    RETURN QUERY SELECT o.* FROM unnest(v_orders) o;
+END $$;
+
+-- What the commit with this nonce left to be sent or continued: the answer of record_step and record_steps,
+-- also when the first answer was lost.
+CREATE FUNCTION orchestrator.ordered_by_1(p_execution uuid, p_nonce bigint)
+RETURNS SETOF orchestrator.ordered_1 LANGUAGE sql STABLE AS $$
+    SELECT CASE s.status WHEN 'running' THEN 'inline' ELSE 'ready' END, s.name, s.scope, s.run, s.dispatch,
+           s.token, s.attempt, s.queue, s.wanted, s.live, s.items
+      FROM orchestrator.steps s
+     WHERE s.execution_id = p_execution AND s.nonce = p_nonce
+       AND (s.status = 'running' OR s.status = 'ready' AND s.due_at IS NULL AND s.dispatch > s.sent)
+     ORDER BY s.name, s.scope, s.run
+$$;

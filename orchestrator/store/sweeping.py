@@ -1,0 +1,234 @@
+"""What the sweeps look at: rows whose `attend_at` has come (protocol.md 5, 6, 8).
+
+One index serves due, unsent, lost and expired leases alike. A sweep first takes the rows' locks, skipping
+locked ones, and judges them in the next statement, where rows of other tables are current. What it reads of
+executions and workers is advisory: the claim and the record check again under their own locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from orchestrator.records import StepAddress
+from orchestrator.store.database import Connection
+
+_LOCK = """
+SELECT execution_id, name, scope, run FROM orchestrator.steps
+ WHERE attend_at <= orchestrator.now() ORDER BY attend_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+# A message is wanted anew when none newer than the claim was wanted, when the newest was not confirmed, or when a
+# due time has come; a confirmed one is presumed lost by the rule of protocol.md 6, at doubling distances.
+_JUDGE = """
+WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
+traffic AS MATERIALIZED (
+    SELECT c.key AS queue, max((c.value->>0)::timestamptz) AS newest, max((c.value->>1)::timestamptz) AS latest
+      FROM orchestrator.workers w, jsonb_each(w.claims) c GROUP BY 1),
+seen AS MATERIALIZED (
+    SELECT s.execution_id, s.name, s.scope, s.run, e.status AS execution, e.paused, e.definition_id, d.name AS flow,
+           x.key, s.ended_no IS NOT NULL AS ended,
+           s.status = 'running' AS running,
+           w.ended_at IS NOT NULL AS orphan,
+           s.status = 'running' AND s.lease_until > c.now AND w.ended_at IS NULL AS held,
+           s.due_at > c.now AS early,
+           s.dispatch <= s.claimed OR s.sent < s.dispatch OR s.due_at IS NOT NULL AS unsent,
+           s.dispatched_at <= c.now - t.distance
+               AND (q.newest >= s.dispatched_at + t.distance
+                    OR s.dispatched_at <= c.now - %(lost_idle)s
+                       AND coalesce(q.latest <= c.now - %(lost_idle)s, true)) AS lost
+      FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[])
+           AS a(execution_id, name, scope, run)
+      JOIN orchestrator.steps s USING (execution_id, name, scope, run)
+      LEFT JOIN orchestrator.executions e ON e.id = s.execution_id
+      LEFT JOIN orchestrator.execution_state x ON x.execution_id = s.execution_id
+      LEFT JOIN orchestrator.definitions d ON d.id = e.definition_id
+      LEFT JOIN orchestrator.workers w ON w.id = s.holder
+      LEFT JOIN traffic q ON q.queue = s.queue
+     CROSS JOIN clock c
+     CROSS JOIN LATERAL (SELECT %(lost_after)s * power(2, least(greatest(s.dispatch - s.claimed - 1, 0), 6))
+                         AS distance) t),
+verdict AS MATERIALIZED (
+    SELECT s.*, CASE
+               WHEN s.ended THEN 'head'
+               WHEN s.execution IS NULL OR s.execution IN ('succeeded', 'failed', 'cancelled') THEN 'over'
+               WHEN s.held THEN 'held'
+               WHEN s.running AND NOT s.orphan AND NOT %(steady)s THEN 'wait'
+               WHEN s.running AND s.execution <> 'running' THEN 'in doubt'
+               WHEN s.paused THEN 'paused'
+               WHEN s.early THEN 'early'
+               WHEN s.unsent OR s.lost THEN 'send'
+               ELSE 'sent' END AS verdict
+      FROM seen s)
+UPDATE orchestrator.steps s
+   SET dispatch = s.dispatch + (v.verdict = 'send')::int,
+       dispatched_at = CASE WHEN v.verdict = 'send' THEN c.now ELSE s.dispatched_at END,
+       due_at = CASE WHEN v.verdict = 'send' THEN NULL ELSE s.due_at END,
+       attend_at = CASE v.verdict
+           WHEN 'head' THEN NULL WHEN 'over' THEN NULL
+           WHEN 'held' THEN s.lease_until
+           WHEN 'early' THEN s.due_at
+           WHEN 'paused' THEN CASE WHEN s.status = 'running' THEN c.now + %(lost_after)s END
+           WHEN 'send' THEN c.now + %(unsent_after)s
+           WHEN 'sent' THEN greatest(c.now + %(lost_after)s / 2, s.dispatched_at + %(lost_after)s)
+           ELSE c.now + %(unsent_after)s END
+  FROM verdict v, clock c
+ WHERE (s.execution_id, s.name, s.scope, s.run) = (v.execution_id, v.name, v.scope, v.run)
+RETURNING v.verdict, s.execution_id, s.name, s.scope, s.run, v.definition_id, v.flow, v.key, s.dispatch, s.queue,
+          s.token, s.holder, v.lost AND NOT v.unsent, v.orphan
+"""
+
+# The head of an inline segment keeps an eye on the rows behind it, which have no `attend_at` of their own.
+_STRANDED = """
+WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
+head AS MATERIALIZED (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[], %(holders)s::uuid[])
+        AS h(execution_id, name, scope, run, holder)),
+behind AS MATERIALIZED (
+    SELECT s.execution_id, s.name, s.scope, s.run, s.holder,
+           s.lease_until <= c.now OR w.ended_at IS NOT NULL AS stranded
+      FROM (SELECT DISTINCT execution_id FROM head) h
+      JOIN orchestrator.steps s ON s.execution_id = h.execution_id
+      LEFT JOIN orchestrator.workers w ON w.id = s.holder
+     CROSS JOIN clock c
+     WHERE s.status = 'running' AND s.attend_at IS NULL
+     ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s SKIP LOCKED),
+woken AS (
+    UPDATE orchestrator.steps s SET attend_at = c.now FROM behind b, clock c
+     WHERE (s.execution_id, s.name, s.scope, s.run) = (b.execution_id, b.name, b.scope, b.run) AND b.stranded
+    RETURNING 1)
+UPDATE orchestrator.steps s SET attend_at = c.now + %(lease)s
+  FROM head h, clock c
+ WHERE (s.execution_id, s.name, s.scope, s.run) = (h.execution_id, h.name, h.scope, h.run)
+   AND EXISTS (SELECT 1 FROM behind b WHERE b.execution_id = h.execution_id AND b.holder = h.holder AND NOT b.stranded)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attended:
+    """A row that a sweep looked at.
+
+    Attributes:
+        verdict: ``send`` (a message was wanted: send number ``number``), ``in doubt`` (running in a closing execution
+            with nobody holding it), or what it waits for: ``held``, ``sent``, ``early``, ``paused``, ``wait``,
+            ``head``, ``over``.
+        lost: the message before this one is presumed lost.
+        orphan: the holder's incarnation has ended.
+    """
+
+    verdict: str
+    address: StepAddress
+    definition_id: int
+    flow: str
+    key: str | None
+    number: int
+    queue: str
+    token: int
+    lost: bool
+    orphan: bool
+
+
+def attend(
+    connection: Connection,
+    limit: int,
+    *,
+    unsent_after: timedelta,
+    lost_after: timedelta,
+    lost_idle_after: timedelta,
+    lease: timedelta,
+    steady: bool,
+) -> list[Attended]:
+    """Look at up to ``limit`` rows whose time has come and want messages for those that need one.
+
+    Args:
+        steady: the sweeper has beaten long enough without a gap to take expired leases for real.
+    """
+    with connection.transaction():
+        locked = connection.execute(_LOCK, (limit,)).fetchall()
+        if not locked:
+            return []
+        rows = connection.execute(
+            _JUDGE,
+            {
+                **_columns(locked),
+                "unsent_after": unsent_after,
+                "lost_after": lost_after,
+                "lost_idle": lost_idle_after,
+                "steady": steady,
+            },
+        ).fetchall()
+        heads = [(*row[1:5], row[11]) for row in rows if row[0] == "head"]
+        if heads:
+            connection.execute(
+                _STRANDED,
+                {**_columns(heads), "holders": [head[4] for head in heads], "lease": lease},
+            )
+    return [
+        Attended(
+            verdict=row[0],
+            address=StepAddress(*row[1:5]),
+            definition_id=row[5],
+            flow=row[6],
+            key=row[7],
+            number=row[8],
+            queue=row[9],
+            token=row[10],
+            lost=bool(row[12]),
+            orphan=row[13],
+        )
+        for row in rows
+    ]
+
+
+def next_due(connection: Connection) -> timedelta | None:
+    """Return how long from now the next row wants to be looked at; None when no row ever does."""
+    row = connection.execute(
+        "SELECT attend_at - orchestrator.now() FROM orchestrator.steps WHERE attend_at IS NOT NULL"
+        " ORDER BY attend_at LIMIT 1"
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def presume_lost(connection: Connection, queues: Sequence[str], before: datetime) -> int:
+    """Want new messages for every unclaimed step run of these queues that was sent before ``before``.
+
+    For the file broker, where a killed worker takes the messages it had reserved with it (protocol.md 6).
+    """
+    return connection.execute(
+        """
+        UPDATE orchestrator.steps SET dispatch = dispatch + 1, attend_at = orchestrator.now()
+         WHERE attend_at IS NOT NULL AND status = 'ready' AND queue = ANY (%s) AND dispatched_at < %s
+           AND dispatch > claimed AND due_at IS NULL
+        """,
+        (list(queues), before),
+    ).rowcount
+
+
+def strand(connection: Connection, address: StepAddress) -> list[StepAddress]:
+    """Return the step runs of this execution whose holder has ended: where a redelivered message goes on."""
+    rows = connection.execute(
+        """
+        SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
+          JOIN orchestrator.workers w ON w.id = s.holder
+         WHERE s.execution_id = %(execution)s AND s.status = 'running' AND w.ended_at IS NOT NULL
+           AND w.id = (SELECT h.holder FROM orchestrator.steps h WHERE h.execution_id = %(execution)s
+                          AND h.name = %(name)s AND h.scope = %(scope)s AND h.run = %(run)s)
+        """,
+        {
+            "execution": address.execution_id,
+            "name": address.name,
+            "scope": address.scope,
+            "run": address.run,
+        },
+    ).fetchall()
+    return [StepAddress(*row) for row in rows]
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> dict[str, list[object]]:
+    return {
+        "ids": [row[0] for row in rows],
+        "names": [row[1] for row in rows],
+        "scopes": [row[2] for row in rows],
+        "runs": [row[3] for row in rows],
+    }
