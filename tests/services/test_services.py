@@ -1,9 +1,11 @@
 """The servers of the tests: shared ones are untouched, private ones may be killed."""
 
+import time
+
 import psycopg
 import pytest
 
-from tests.services.databases import Databases, with_database
+from tests.services.databases import PREFIX, Databases, with_database
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 
@@ -30,6 +32,20 @@ def test_database_is_migrated(database_url: str) -> None:
     with psycopg.connect(database_url) as conn:
         tables = conn.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'orchestrator'")
         assert tables.fetchone()
+
+
+def test_leavings_of_runs_killed_long_ago_are_dropped(databases: Databases) -> None:
+    long_ago, just_now = f"{PREFIX}_1_1_1", f"{PREFIX}_{int(time.time())}_1_1"
+    with psycopg.connect(databases.server_url, autocommit=True) as conn:
+        for name in (long_ago, just_now):
+            conn.execute(f"CREATE DATABASE {name}")
+
+        databases.drop_stale()
+
+        left = [row[0] for row in conn.execute("SELECT datname FROM pg_database")]
+        conn.execute(f"DROP DATABASE {just_now}")
+    assert long_ago not in left
+    assert just_now in left
 
 
 @pytest.mark.parametrize(
