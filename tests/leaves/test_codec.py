@@ -3,17 +3,15 @@
 import collections
 import contextlib
 import dataclasses
-import enum
 import json
 import math
 import pickle
 import socket
-import string
 import sys
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path, PureWindowsPath
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -24,37 +22,12 @@ from hypothesis import strategies as st
 
 from orchestrator import codec
 from orchestrator.errors import InvalidInput
+from tests.leaves.values import Colour, Order, Point, Rights, values
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HERE = __name__
+VALUES = Order.__module__
 T = TypeVar("T")
-
-
-class Colour(enum.Enum):
-    RED = "#f00"
-    GREEN = "#0f0"
-
-
-class Grade(enum.StrEnum):
-    A = enum.auto()
-    B = enum.auto()
-
-
-class Rights(enum.Flag):
-    READ = enum.auto()
-    WRITE = enum.auto()
-
-
-class Point(NamedTuple):
-    x: int
-    y: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    number: int
-    lines: list[Point]
-    total: Decimal = dataclasses.field(default=Decimal(0))
 
 
 @dataclasses.dataclass
@@ -95,42 +68,6 @@ class Outer:
 
 
 ORDER = Order(number=7, lines=[Point(1, (2,)), Point(3)], total=Decimal("9.90"))
-
-
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False),
-    st.text(st.characters(), max_size=20),
-    st.binary(max_size=20),
-    st.decimals(allow_nan=False),
-    st.uuids(),
-    st.dates(),
-    st.times(timezones=st.none() | st.just(UTC)),
-    st.datetimes(timezones=st.none() | st.timezones()),
-    st.timedeltas(),
-    st.sampled_from([Colour.RED, Grade.B, Rights.READ | Rights.WRITE, Rights(0)]),
-    st.builds(Path, st.text(string.ascii_letters + "/.", max_size=20)),
-)
-keys = st.one_of(st.text(max_size=5), st.sampled_from(["$date", "$type", "$", "$dict"]), scalars)
-hashables = st.recursive(
-    scalars,
-    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
-    max_leaves=5,
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.dictionaries(keys, inner, max_size=4),
-        st.sets(hashables, max_size=4),
-        st.lists(inner, max_size=3).map(tuple),
-        st.builds(Point, inner, inner),
-        st.builds(Order, number=inner, lines=inner),
-    ),
-    max_leaves=15,
-)
 
 
 def types(value: Any) -> Any:
@@ -213,9 +150,9 @@ def test_any_document_is_read_or_refused_but_never_breaks(data: Any) -> None:
         ({"$text": "\\ud800"}, "\ud800"),
         ({"$dict": {"$ref": "#"}}, {"$ref": "#"}),
         ({"$dict": [[1, "one"], [{"$tuple": []}, 0]]}, {1: "one", (): 0}),
-        ({"$type": f"{HERE}:Colour", "name": "RED"}, Colour.RED),
-        ({"$type": f"{HERE}:Rights", "value": 3}, Rights.READ | Rights.WRITE),
-        ({"$type": f"{HERE}:Point", "value": {"x": 1, "y": {"$tuple": [2]}}}, Point(1, (2,))),
+        ({"$type": f"{VALUES}:Colour", "name": "RED"}, Colour.RED),
+        ({"$type": f"{VALUES}:Rights", "value": 3}, Rights.READ | Rights.WRITE),
+        ({"$type": f"{VALUES}:Point", "value": {"x": 1, "y": {"$tuple": [2]}}}, Point(1, (2,))),
         ({"$type": f"{HERE}:Outer.Inner", "value": {"n": 1}}, Outer.Inner(1)),
         ({"$type": f"{HERE}:Names", "value": ["a"]}, Names(["a"])),
     ],
@@ -235,7 +172,7 @@ def test_models_and_dataclasses_come_back_with_everything_in_them() -> None:
 
 
 def test_a_field_added_since_takes_its_default() -> None:
-    written = {"$type": f"{HERE}:Order", "value": {"number": 1, "lines": []}}
+    written = {"$type": f"{VALUES}:Order", "value": {"number": 1, "lines": []}}
 
     assert Order(number=1, lines=[]) == codec.decode(written)
 
@@ -353,10 +290,10 @@ def test_an_unknown_class_is_named_with_what_to_do() -> None:
         {"$tuple": {}},
         {"$dict": [[1]]},
         {"$datetime": "2026-01-01T00:00:00+00:00[Mars/Base]"},
-        {"$type": f"{HERE}:Colour", "name": "PINK"},
-        {"$type": f"{HERE}:Colour", "value": "#f00"},
-        {"$type": f"{HERE}:Point", "value": {"z": 1}},
-        {"$type": f"{HERE}:Point", "value": [1]},
+        {"$type": f"{VALUES}:Colour", "name": "PINK"},
+        {"$type": f"{VALUES}:Colour", "value": "#f00"},
+        {"$type": f"{VALUES}:Point", "value": {"z": 1}},
+        {"$type": f"{VALUES}:Point", "value": [1]},
         {"$type": f"{HERE}:Customer", "value": {"name": "Ann"}},
     ],
 )
