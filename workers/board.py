@@ -7,6 +7,9 @@ that had it is reaped. A body may hold the interpreter lock for minutes or the p
 stopped: the notice still stands there, and the main process renews leases and enforces timeouts by
 it.
 
+The main process answers on the margin of the board: which body is asked to stop, whether the worker
+is about to stop, and whether the main process has beaten steadily.
+
 A slot is a sequence lock: the number is odd while the notice changes, and a reader that meets an
 odd number, sees it change, or finds a wrong checksum reads again. A writer that is killed in the
 middle leaves the number odd; the reader then keeps what it read last.
@@ -23,6 +26,9 @@ SLOT_SIZE = 32 * 1024
 
 _HEAD = Struct("=QII")  # sequence, length, checksum
 _SEQUENCE = Struct("=Q")
+_ASKED = Struct("=I")
+_DRAINING, _STEADY = 0, 1  # bytes on the margin, before the asked
+_ASKED_AT = 8
 _READS = 100
 
 
@@ -32,7 +38,8 @@ class Board:
     def __init__(self, slots: int = SLOTS, slot_size: int = SLOT_SIZE) -> None:
         self.slots = slots
         self._size = slot_size
-        self._memory = mmap.mmap(-1, slots * slot_size)
+        self._margin = slots * slot_size
+        self._memory = mmap.mmap(-1, self._margin + _ASKED_AT + slots * _ASKED.size)
         self._read: dict[int, tuple[int, bytes]] = {}
 
     def write(self, slot: int, notice: bytes) -> None:
@@ -64,6 +71,33 @@ class Board:
                 self._read[slot] = (sequence, notice)
                 return notice
         return self._read.get(slot, (0, b""))[1]
+
+    def ask_to_stop(self, slot: int, mark: int) -> None:
+        """Ask the body with this mark to stop."""
+        _ASKED.pack_into(self._memory, self._margin + _ASKED_AT + slot * _ASKED.size, mark)
+
+    def asked(self, slot: int) -> int:
+        """Return the mark of the body that was last asked to stop here, or 0."""
+        (mark,) = _ASKED.unpack_from(self._memory, self._margin + _ASKED_AT + slot * _ASKED.size)
+        return int(mark)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker is about to stop."""
+        return bool(self._memory[self._margin + _DRAINING])
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self._memory[self._margin + _DRAINING] = value
+
+    @property
+    def steady(self) -> bool:
+        """Whether the main process has beaten without a gap for long enough to trust silence."""
+        return bool(self._memory[self._margin + _STEADY])
+
+    @steady.setter
+    def steady(self, value: bool) -> None:
+        self._memory[self._margin + _STEADY] = value
 
     def _sequence(self, start: int) -> int:
         (sequence,) = _SEQUENCE.unpack_from(self._memory, start)

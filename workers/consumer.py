@@ -1,8 +1,8 @@
 """Celery's consumer, for which the name of a task of ours is never unknown.
 
 A step message may name a flow that this worker does not have: another release, another service on
-the same queue. Celery would reject it for good. Here it goes to the generic handler, which finds out
-from the database what is to be done: another worker has it, or nobody has.
+the same queue. Celery would reject it for good. Here it goes to the generic handler, which finds
+out from the database what is to be done: another worker has it, or nobody has.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ def wire(message: StepMessage, message_id: str) -> WireMessage:
             b"\x07root_id",
             _long(str(message.address.execution_id)),
             b"\x08argsrepr",
-            _long(argsrepr(message)),
+            _long(arguments_text(message.label, message.address.scope)),
             b"\x0akwargsrepr",
-            _long(kwargsrepr(message)),
+            _long(keywords_text(message.address.run, message.number)),
         )
     )
     encoded = b"".join(
@@ -99,8 +99,8 @@ def headers(message: StepMessage, message_id: str) -> dict[str, Any]:
     return _constant(message.task) | {
         "id": message_id,
         "root_id": str(message.address.execution_id),
-        "argsrepr": argsrepr(message),
-        "kwargsrepr": kwargsrepr(message),
+        "argsrepr": arguments_text(message.label, message.address.scope),
+        "kwargsrepr": keywords_text(message.address.run, message.number),
     }
 
 
@@ -109,14 +109,14 @@ def body(message: StepMessage) -> str:
     return str(dumps([message.to_args(), {}, _EMBED]))
 
 
-def argsrepr(message: StepMessage) -> str:
+def arguments_text(label: str, scope: str) -> str:
     """Return what an operator reads as the arguments: whose execution, where in its fan-outs."""
-    return f"({message.label!r}, {message.address.scope!r})"
+    return f"({label!r}, {scope!r})"
 
 
-def kwargsrepr(message: StepMessage) -> str:
+def keywords_text(run: int, dispatch: int) -> str:
     """Return what an operator reads as the keyword arguments: which run, which message."""
-    return f"{{'run': {message.address.run}, 'dispatch': {message.number}}}"
+    return f"{{'run': {run}, 'dispatch': {dispatch}}}"
 
 
 def _constant(task: str) -> dict[str, Any]:

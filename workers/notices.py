@@ -10,12 +10,18 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from orchestrator.records import StepAddress
+from orchestrator.records import Claimed, StepAddress
 from workers.board import Board
+
+#: Per queue: when the newest message that was claimed had been wanted, and when it was claimed.
+Claims = Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,79 +33,129 @@ class Running:
         times_out_at: when this attempt has taken too long, on the monotonic clock.
     """
 
-    address: StepAddress
-    token: int
+    claimed: Claimed
     lease_until: float
-    times_out_at: float | None
+    times_out_at: float
+
+    @property
+    def pair(self) -> tuple[StepAddress, int]:
+        """What its lease is known by: the step run and the token."""
+        return self.claimed.address, self.claimed.token
+
+    def to_list(self) -> list[Any]:
+        """Return it as JSON scalars."""
+        held = self.claimed
+        return [
+            str(held.address.execution_id),
+            *held.address[1:],
+            held.token,
+            held.attempt,
+            held.deaths,
+            held.queue,
+            held.definition_id,
+            held.key,
+            self.lease_until,
+            self.times_out_at,
+        ]
+
+    @classmethod
+    def from_list(cls, values: list[Any]) -> Running:
+        """Read what `to_list` wrote."""
+        execution, name, scope, run, token, attempt, deaths, queue, definition, key, *times = values
+        return cls(
+            claimed=Claimed(
+                address=StepAddress(UUID(execution), name, scope, run),
+                token=token,
+                attempt=attempt,
+                deaths=deaths,
+                queue=queue,
+                definition_id=definition,
+                key=key,
+            ),
+            lease_until=times[0],
+            times_out_at=times[1],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """What one process says about itself: who it is, and what it runs."""
+    """What one process says about itself: who it is, what it runs, what it claimed last."""
 
     pid: int
     incarnation: UUID
     running: tuple[Running, ...] = ()
+    claims: Claims = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return it as compact JSON."""
-        held = [
-            [str(it.address[0]), *it.address[1:], it.token, it.lease_until, it.times_out_at]
-            for it in self.running
-        ]
-        return json.dumps([self.pid, self.incarnation.hex, held], separators=(",", ":")).encode()
+        held = [one.to_list() for one in self.running]
+        document = [self.pid, self.incarnation.hex, held, self.claims]
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, text: bytes) -> Notice:
         """Read what `to_bytes` wrote."""
-        pid, incarnation, held = json.loads(text)
+        pid, incarnation, held, claims = json.loads(text)
         return cls(
             pid=pid,
             incarnation=UUID(incarnation),
-            running=tuple(
-                Running(
-                    address=StepAddress(UUID(execution), name, scope, run),
-                    token=token,
-                    lease_until=lease_until,
-                    times_out_at=times_out_at,
-                )
-                for execution, name, scope, run, token, lease_until, times_out_at in held
-            ),
+            running=tuple(Running.from_list(values) for values in held),
+            claims=claims,
         )
 
 
-class PoolDesk:
-    """The desk of one pool process: posts into its slot of the board."""
+class Desk:
+    """What the threads of this process run; a pool process shows it on the board.
 
-    def __init__(self, board: Board, slot: int, incarnation: UUID) -> None:
+    Args:
+        board, slot: where a pool process posts; None for a process that keeps its own leases.
+    """
+
+    def __init__(self, board: Board | None = None, slot: int = 0) -> None:
+        self.incarnation: UUID | None = None
         self._board, self._slot = board, slot
-        self._incarnation = incarnation
-        self.post(())
+        self._running: dict[int, Running] = {}
+        self._claims: dict[str, tuple[str, str]] = {}
 
-    def post(self, running: Sequence[Running]) -> None:
-        """Say what this process runs from now on."""
-        notice = Notice(pid=os.getpid(), incarnation=self._incarnation, running=tuple(running))
-        self._board.write(self._slot, notice.to_bytes())
-
-
-class ThreadDesk:
-    """The desk of all threads of one process."""
-
-    def __init__(self, incarnation: UUID) -> None:
-        self._incarnation = incarnation
-        self._by_thread: dict[int, tuple[Running, ...]] = {}
-
-    def post(self, running: Sequence[Running]) -> None:
+    def runs(self, running: Running | None) -> None:
         """Say what this thread runs from now on."""
-        if running:
-            self._by_thread[threading.get_ident()] = tuple(running)
+        if running is None:
+            self._running.pop(threading.get_ident(), None)
         else:
-            self._by_thread.pop(threading.get_ident(), None)
+            self._running[threading.get_ident()] = running
+        self.post()
+
+    def claimed(self, claimed: Claimed) -> None:
+        """Remember a claim by message; it is told with the next notice."""
+        if claimed.dispatched_at is not None:
+            wanted, now = claimed.dispatched_at.isoformat(), datetime.now(UTC).isoformat()
+            known = self._claims.get(claimed.queue)
+            self._claims[claimed.queue] = (max(wanted, known[0]) if known else wanted, now)
+
+    def post(self) -> None:
+        """Put the notice of this process on the board."""
+        if self._board is not None and self.incarnation is not None:
+            self._board.write(self._slot, self.notice().to_bytes())
+
+    def notice(self) -> Notice:
+        """Return the notice of this process."""
+        if self.incarnation is None:
+            raise RuntimeError("this process has no incarnation yet")
+        return Notice(
+            pid=os.getpid(),
+            incarnation=self.incarnation,
+            running=tuple(self._running.copy().values()),
+            claims=self._claims.copy(),
+        )
 
     def notices(self) -> list[Notice]:
-        """Return the one notice of this process."""
-        everything = tuple(one for held in list(self._by_thread.values()) for one in held)
-        return [Notice(pid=os.getpid(), incarnation=self._incarnation, running=everything)]
+        """Return the notice of this process as a list: none before it is somebody."""
+        return [] if self.incarnation is None else [self.notice()]
+
+
+def mark_of(claimed: Claimed) -> int:
+    """Return a number for a claim, by which a body is asked to stop; never 0."""
+    return zlib.crc32(f"{claimed.address}/{claimed.token}".encode()) or 1
 
 
 def posted(board: Board) -> list[Notice]:

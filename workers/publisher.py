@@ -29,6 +29,7 @@ from typing import Any
 import amqp
 import kombu
 
+from orchestrator import telemetry
 from orchestrator.records import StepMessage
 from workers import message as wire_format
 from workers import topology
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 _METHOD_FRAME = 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-#: Called with the name of an occurrence and its fields.
+#: Called with the name of an event of `telemetry` and its fields.
 Report = Callable[..., None]
 
 #: Connections inherited by a fork. Closing or collecting one would shut the parent's socket down.
@@ -48,7 +49,9 @@ _inherited: list[Any] = []
 class Publisher:
     """Publishes step messages for one thread; see the module's text."""
 
-    def __init__(self, connect: Callable[[], kombu.Connection], report: Report) -> None:
+    def __init__(
+        self, connect: Callable[[], kombu.Connection], report: Report = telemetry.emit
+    ) -> None:
         self._connect = connect
         self._report = report
         self._start_afresh()
@@ -184,18 +187,17 @@ class Publisher:
         for message_id, message in self._answered(tag, multiple):
             if message_id in self._returned:
                 self._returned.discard(message_id)
+                self._report("message_returned", **_facts(message))
             else:
                 self._confirmed.append(message)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        for message_id, message in self._answered(tag, multiple):
-            self._report("message.refused", message_id=message_id, queue=message.queue)
+        for _, message in self._answered(tag, multiple):
+            self._report("message_refused", **_facts(message))
 
-    def _on_return(self, error: Exception, _: str, queue: str, message: amqp.Message) -> None:
-        message_id = message.properties["correlation_id"]
-        self._returned.add(message_id)
+    def _on_return(self, _: Exception, __: str, queue: str, message: amqp.Message) -> None:
+        self._returned.add(message.properties["correlation_id"])
         self._declared.discard(queue)  # somebody deleted it: declare it before the next message
-        self._report("message.returned", message_id=message_id, queue=queue, reason=str(error))
 
     def _answered(self, tag: int, multiple: bool) -> list[tuple[str, StepMessage]]:
         outstanding = self._outstanding
@@ -221,7 +223,6 @@ class Publisher:
 
     def _drop(self, error: BaseException | None) -> None:
         connection, self._connection, self._channel = self._connection, None, None
-        unanswered = len(self._outstanding)
         self._outstanding.clear()
         self._returned.clear()
         self._declared.clear()
@@ -230,13 +231,25 @@ class Publisher:
         if error is not None:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
             self._closed_until = time.monotonic() + self._pause
-            self._report("broker.lost", error=repr(error), unanswered=unanswered)
+            self._report("broker_unavailable", error=repr(error))
 
     def _forget_inherited(self) -> None:
         if self._pid == os.getpid():
             return
         _inherited.append((self._connection, self._channel))
         self._start_afresh()
+
+
+def _facts(message: StepMessage) -> dict[str, object]:
+    address = message.address
+    return {
+        "execution_id": address.execution_id,
+        "flow": message.task.partition(".")[0],
+        "step": address.name,
+        "scope": address.scope,
+        "run": address.run,
+        "queue": message.queue,
+    }
 
 
 def _is_amqp(connection: kombu.Connection) -> bool:

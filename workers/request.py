@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
-from billiard.einfo import ExceptionWithTraceback
 from celery.worker.request import Request as CeleryRequest
 
-from workers import crew
+from workers.crew import crew_of
 
 
 class Request(CeleryRequest):
@@ -23,11 +22,10 @@ class Request(CeleryRequest):
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> Any:
         """Handle a task that failed, or whose process is gone."""
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
-        if isinstance(error, WorkerLostError | SystemExit) and self.worker_pid is not None:
-            crew.bury(self.worker_pid)
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        pid: Any = self.worker_pid
+        if isinstance(error, WorkerLostError | SystemExit) and pid is not None:
+            crew_of(self.app).bury(pid)
         return super().on_failure(
             exc_info, send_failed_event=send_failed_event, return_ok=return_ok
         )

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 import kombu
 import pytest
 
-from orchestrator.records import StepAddress, StepMessage
+from orchestrator import telemetry
+from orchestrator.records import StepMessage
+from tests.workers.messages import message
 from workers import files, topology
 from workers.message import headers
 from workers.publisher import Publisher
@@ -27,6 +28,16 @@ def reports() -> list[tuple[str, dict[str, Any]]]:
     return []
 
 
+def telling(reports: list[tuple[str, dict[str, Any]]]) -> Callable[..., None]:
+    """Emit, which refuses what the table of events does not know, and remember."""
+
+    def tell(name: str, **fields: Any) -> None:
+        telemetry.emit(name, **fields)
+        reports.append((name, fields))
+
+    return tell
+
+
 @pytest.fixture
 def connect(rabbitmq_url: str) -> Connect:
     return lambda: kombu.Connection(rabbitmq_url, heartbeat=0, connect_timeout=2)
@@ -34,20 +45,9 @@ def connect(rabbitmq_url: str) -> Connect:
 
 @pytest.fixture
 def publisher(connect: Connect, reports: list[Any]) -> Iterator[Publisher]:
-    made = Publisher(connect, lambda name, **fields: reports.append((name, fields)))
+    made = Publisher(connect, telling(reports))
     yield made
     made.close()
-
-
-def message(*, queue: str = "steps", number: int = 1, label: str = "order-1") -> StepMessage:
-    return StepMessage(
-        address=StepAddress(uuid.uuid4(), "charge", "folder[3]", 0),
-        definition_id=7,
-        task="shop.folder.charge",
-        number=number,
-        queue=queue,
-        label=label,
-    )
 
 
 def collect_all(publisher: Publisher, *, within: float = 5.0) -> list[StepMessage]:
@@ -153,7 +153,7 @@ def test_message_that_comes_back_is_not_confirmed(
     publisher.publish([message(queue="doomed"), kept := message(queue="steps")])
 
     assert collect_all(publisher) == [kept]
-    assert [name for name, _ in reports] == ["message.returned"]
+    assert [name for name, _ in reports] == ["message_returned"]
 
 
 def test_queue_that_was_deleted_is_declared_for_the_next_message(
@@ -186,7 +186,7 @@ def test_refused_message_is_not_confirmed(
     confirmed_later = message(queue="steps")
     publisher.publish([confirmed_later])
     assert collect_all(publisher) == [confirmed_later]
-    assert ("message.refused" in {name for name, _ in reports}) is True
+    assert ("message_refused" in {name for name, _ in reports}) is True
 
 
 def test_connection_closed_under_us_is_opened_once_more(
@@ -220,7 +220,7 @@ def close_by_broker(publisher: Publisher) -> None:
 def test_broker_that_is_away_costs_the_caller_nothing(reports: list[Any]) -> None:
     publisher = Publisher(
         lambda: kombu.Connection("amqp://guest:guest@127.0.0.1:1//", connect_timeout=1),
-        lambda name, **fields: reports.append((name, fields)),
+        telling(reports),
     )
     began = time.monotonic()
 
@@ -229,7 +229,7 @@ def test_broker_that_is_away_costs_the_caller_nothing(reports: list[Any]) -> Non
 
     assert publisher.collect(1.0) == []
     assert time.monotonic() - began < 2.0
-    assert {name for name, _ in reports} == {"broker.lost"}
+    assert {name for name, _ in reports} == {"broker_unavailable"}
     assert len(reports) < 20  # it pauses between two attempts to connect
 
 
@@ -273,7 +273,7 @@ def test_ten_thousand_messages_take_seconds(publisher: Publisher) -> None:
 
 def test_written_file_counts_as_confirmed(tmp_path: Path, reports: list[Any]) -> None:
     files.install()
-    publisher = Publisher(lambda: file_broker(tmp_path), lambda *_, **__: None)
+    publisher = Publisher(lambda: file_broker(tmp_path), telling(reports))
     sent = [message() for _ in range(3)]
 
     publisher.publish(sent)

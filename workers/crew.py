@@ -1,0 +1,306 @@
+"""A worker as a crew: the main process with its keeper and pump, and the processes that run steps.
+
+`Crew` follows a Celery worker through its life. Before the pool forks it maps the board and becomes
+somebody in the database; each pool process then makes its own connections (`StepProcess`). On
+thread and solo pools the main process is the one that runs steps. Keeper and pump start when the
+pool is there. At the end the pump goes first and the keeper last, when the pool has run dry.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from billiard.process import current_process
+from celery import Celery, bootsteps, signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from kombu.utils.imports import symbol_by_name
+
+from orchestrator.records import StepAddress
+from orchestrator.runtime import attempts, sweeps
+from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.incarnations import DeathWatch, Incarnation
+from orchestrator.settings import Settings
+from orchestrator.store import incarnations
+from orchestrator.store.database import Database
+from workers import connect, notices
+from workers.board import Board
+from workers.keeper import Duties, Keeper
+from workers.notices import Notice, Running, mark_of
+from workers.process import Job, StepProcess
+from workers.pump import Pump, look_for_dead, redrive
+from workers.sender import Sender
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: The main process has loops that try again by themselves.
+_MAIN_PATIENCE = timedelta(seconds=2)
+#: How long a worker that starts waits for its database.
+_START_PATIENCE = timedelta(seconds=60)
+
+
+class Crew:
+    """What a Celery application needs to work on flows; one per application."""
+
+    def __init__(self, app: Celery, catalogue: Catalogue, settings: Settings) -> None:
+        self.app, self.catalogue, self.settings = app, catalogue, settings
+        self.board: Board | None = None
+        self.process: StepProcess | None = None
+        self.keeper: Keeper | None = None
+        self._pump: Pump | None = None
+        self._main = 0
+        self._own: Incarnation | None = None
+        self._database: Database | None = None
+        self._sender: Sender | None = None
+        self._job: Job | None = None
+        self._deaths = DeathWatch()
+        signals.worker_init.connect(self._on_worker_init, weak=False)
+        signals.worker_process_init.connect(self._on_process_init, weak=False)
+        signals.worker_process_shutdown.connect(self._on_process_shutdown, weak=False)
+        app.steps["worker"].add(Background)
+
+    # -- the life of a worker ------------------------------------------------------------------
+
+    def _on_worker_init(self, sender: Any, **_: Any) -> None:
+        """Before the pool is made: what the pool processes inherit."""
+        if sender.app is not self.app:
+            return
+        self._main = os.getpid()
+        self.board = Board()
+        queues = tuple(self.app.amqp.queues.consume_from)
+        self._job = Job(
+            app=self.app,
+            catalogue=self.catalogue,
+            settings=self.settings,
+            hostname=sender.hostname,
+            queues=queues,
+            sends_events=bool(sender.task_events),
+            draining=lambda: self.board is not None and self.board.draining,
+        )
+        starting = connect.database(self.settings, patience=_START_PATIENCE)
+        starting.run(self.catalogue.register)
+        starting.close()
+
+    def _on_process_init(self, **_: Any) -> None:
+        """In a new process of the prefork pool."""
+        if self._job is None or os.getpid() == self._main:
+            return  # another application's worker, or a solo pool
+        me: Any = current_process()
+        self.process = StepProcess(
+            self._job,
+            board=self.board,
+            slot=me.index,
+            parent=None if self._own is None else self._own.id,
+        )
+        self.process.begin()
+
+    def _on_process_shutdown(self, exitcode: int, **_: Any) -> None:
+        """In a process of the prefork pool that leaves."""
+        if self.process is not None and os.getpid() != self._main and exitcode in {0, 155}:
+            self._quietly(self.process.end, "stopped")
+
+    def start(self, worker: Any) -> None:
+        """Start the keeper and the pump: the pool is there, nothing is consumed yet."""
+        job = _the(self._job)
+        self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
+        self._deaths.confirmed_broker = worker.app.connection().transport.driver_type == "amqp"
+        pool = symbol_by_name(worker.pool_cls)
+        if issubclass(pool, PreforkPool):
+            self._own = Incarnation(self._database, queues=job.queues, functions=())
+            self._sender = connect.sender(connect.broker_of(self.app), self._database)
+        else:
+            self.process = StepProcess(job)
+            self.process.begin()
+            self._sender = self.process.sender
+        self.keeper = Keeper(
+            self._notices,
+            self._duties(),
+            lease=self.settings.lease.total_seconds(),
+            beat_interval=self.settings.beat_interval.total_seconds(),
+            outage_guard=self.settings.outage_guard.total_seconds(),
+        )
+        self.keeper.start()
+        self._pump = Pump(
+            self._database, self._sender, self.settings, self._deaths, lambda: self._steady
+        )
+        self._pump.start()
+
+    def stop(self) -> None:
+        """Consuming has ended: stop the pump; the keeper goes on while the pool runs dry."""
+        if self._pump is not None:
+            self._pump.stop()
+
+    def leave(self) -> None:
+        """The pool is gone: leave in good order."""
+        if self.keeper is not None:
+            self.keeper.expect_ends("stopped")
+            self.keeper.stop()
+        if self.process is not None and os.getpid() == self._main:
+            self._quietly(self.process.end, "stopped")
+        if self._own is not None:
+            self._quietly(self._own.end, "stopped")
+        if self._sender is not None:
+            self._quietly(self._sender.close)
+
+    def drain(self, timeout: float) -> None:
+        """Wait for what runs, at most ``timeout`` seconds; then hand the rest back."""
+        board = _the(self.board)
+        board.draining = True
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and any(one.running for one in self._notices()):
+            time.sleep(0.1)
+        if self.keeper is not None:
+            self.keeper.expect_ends("handed back")
+        for notice in self._notices():
+            if notice.running:
+                self._quietly(self._hand_back, notice)
+
+    # -- what its processes do -----------------------------------------------------------------
+
+    @property
+    def step_process(self) -> StepProcess:
+        """The steps of this process."""
+        return _the(self.process)
+
+    def bury(self, pid: int) -> None:
+        """Return when the incarnation of a lost pool process is ended."""
+        if self.keeper is not None:
+            self.keeper.bury(pid)
+
+    def redrive(self) -> int:
+        """Sweep once, on behalf of beat; return how many rows were looked at."""
+        process = self.step_process
+        return redrive(process.database, process.sender, self.settings, steady=self._steady)
+
+    def recover(self) -> int:
+        """Look for the dead, on behalf of beat, and offer anew what they held; return how many."""
+        found = self.step_process.database.run(look_for_dead, self._deaths, self._steady)
+        self.redrive()
+        return found
+
+    def expire(self) -> int:
+        """Delete what is old enough, in batches, on behalf of beat; return how much."""
+        database = self.step_process.database
+        total = 0
+        for batch in (sweeps.expire_completed, sweeps.expire_keys, sweeps.forget_incarnations):
+            while (deleted := database.run(batch, self.settings)) > 0:
+                total += deleted
+        return total
+
+    # -- duties of the keeper ------------------------------------------------------------------
+
+    def _notices(self) -> Sequence[Notice]:
+        if self.process is not None:
+            return self.process.desk.notices()
+        return notices.posted(_the(self.board))
+
+    def _duties(self) -> Duties:
+        return Duties(
+            beat=self._beat,
+            renew=self._renew,
+            time_out=self._time_out,
+            bury=self._bury,
+            ask_to_stop=self._ask_to_stop,
+            kills=self.process is None,
+        )
+
+    def _beat(self, alive: Sequence[Notice]) -> None:
+        if self._own is not None:
+            self._own.tend()
+        if self.process is not None:
+            self.process.tend()
+        claims = {notice.incarnation: notice.claims for notice in alive}
+        if self._own is not None:
+            claims[self._own.id] = {}
+        self._deaths.own = set(claims)
+        _the(self._database).run(incarnations.beat, claims)
+        board = _the(self.board)
+        board.steady = self._steady
+
+    def _renew(self, running: Sequence[Running]) -> dict[StepAddress, bool]:
+        pairs = [one.pair for one in running]
+        return _the(self._database).run(attempts.renew, pairs, self.settings)
+
+    def _time_out(self, holder: UUID, running: Running) -> bool:
+        messages = attempts.time_out(
+            _the(self._database), self.catalogue, self.settings, running.claimed, holder
+        )
+        if messages is None:
+            return False
+        _the(self._sender).publish(messages)
+        return True
+
+    def _bury(self, incarnation: UUID, how: str, died: bool) -> None:
+        database = _the(self._database)
+        if died:
+            database.run(self._deaths.declare, incarnation, how)
+        else:
+            database.run(incarnations.end, incarnation, died=False, reason=how)
+
+    def _ask_to_stop(self, notice: Notice, running: Running) -> None:
+        if self.process is not None:
+            self.process.ask_to_stop(running)
+            return
+        board = _the(self.board)
+        for slot in range(board.slots):
+            text = board.read(slot)
+            if text and Notice.from_bytes(text).incarnation == notice.incarnation:
+                board.ask_to_stop(slot, mark_of(running.claimed))
+
+    def _hand_back(self, notice: Notice) -> None:
+        addresses = [one.claimed.address for one in notice.running]
+        database = _the(self._database)
+        database.run(attempts.hand_back, notice.incarnation, addresses)
+        database.run(incarnations.end, notice.incarnation, died=False, reason="handed back")
+        redrive(database, _the(self._sender), self.settings, steady=False)
+
+    @property
+    def _steady(self) -> bool:
+        if self.keeper is not None and os.getpid() == self._main:
+            return self.keeper.steady
+        return self.board is not None and self.board.steady
+
+    def _quietly(self, act: Callable[..., object], *args: object) -> None:
+        try:
+            act(*args)
+        except Exception as error:  # noqa: BLE001 - it leaves anyway; others find what it held
+            log.warning("while stopping: %s", error)
+
+
+class Background(bootsteps.StartStopStep):
+    """Celery's step for keeper and pump: after the pool, before anything is consumed."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        """Start them."""
+        crew_of(parent.app).start(parent)
+
+    def stop(self, parent: Any) -> None:
+        """Stop what has to stop before the pool."""
+        crew_of(parent.app).stop()
+
+    terminate = stop
+
+
+def crew_of(app: Celery | None) -> Crew:
+    """Return the crew of an attached application."""
+    crew: Crew | None = getattr(app, "orchestrator", None)
+    if crew is None:
+        raise RuntimeError(
+            "this application was not attached: call workers.app.attach(app, modules)"
+        )
+    return crew
+
+
+def _the(made: T | None) -> T:
+    if made is None:
+        raise RuntimeError("this process is not part of a worker")
+    return made
