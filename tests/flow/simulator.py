@@ -7,54 +7,107 @@ gathers. It decides nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeAlias, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from orchestrator.flow import planning
 from orchestrator.flow import scope as scopes
-from orchestrator.flow.graph import EachNode, Graph, Node, Output, Param, StepNode
+from orchestrator.flow.graph import (
+    Binding,
+    DictOf,
+    EachNode,
+    Graph,
+    ListOf,
+    Literal,
+    Node,
+    Output,
+    Param,
+    StepNode,
+)
 from orchestrator.flow.rerun import Place, Rerun, RowFacts, rerun
 from orchestrator.lifecycle import ENDED_STEP, StepStatus
 
-law = settings(deadline=None, max_examples=100)
+law = settings(deadline=None, max_examples=150)
 seeds = st.integers(0, 2**32).map(Random)
 windows = st.integers(1, 4)
 
-Counts = Mapping[tuple[str, ...], tuple[int, ...]]
+T = TypeVar("T")
+Names: TypeAlias = tuple[str, ...]
+_SIZES = (0, 1, 3)
+Counts: TypeAlias = Mapping[tuple[str, ...], tuple[int, ...]]
 
 
-@st.composite
-def graphs(draw: st.DrawFn, depth: int = 2, prefix: str = "n") -> Graph:
+class Tape:
+    """Choices read off random bytes: one draw per graph is quick, and zeros choose the simplest."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = iter(data)
+
+    def below(self, limit: int) -> int:
+        return next(self._data, 0) % limit
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[self.below(len(options))]
+
+
+def random_binding(tape: Tape, params: Names, earlier: Names, depth: int = 1) -> Binding:
+    """A parameter, an earlier output, a literal, or a list or dict of these."""
+    kinds = ("param", "output", "output", "literal", "list", "dict")
+    match tape.pick(kinds[: 6 if depth else 4]):
+        case "output" if earlier:
+            return Output(tape.pick(earlier))
+        case "list":
+            inner = (random_binding(tape, params, earlier, 0) for _ in range(tape.below(3)))
+            return ListOf(tuple(inner))
+        case "dict":
+            keys = ("k", "$k", "l")[: tape.below(3)]
+            return DictOf(tuple((k, random_binding(tape, params, earlier, 0)) for k in keys))
+        case "literal":
+            return Literal(tape.pick((None, True, 7, "text", [1], {"$date": "x"})))
+    return Param(tape.pick(params))
+
+
+def random_graph(tape: Tape, depth: int, prefix: str, params: Names) -> Graph:
     """A DAG in which a node depends on any earlier ones; some nodes are eaches of such graphs."""
     nodes: list[Node] = []
-    for number in range(draw(st.integers(1, 5 if depth == 2 else 3))):
-        earlier = [node.name for node in nodes]
-        linked = draw(st.lists(st.sampled_from(earlier), max_size=3)) if earlier else []
-        after = draw(st.lists(st.sampled_from(earlier), max_size=1)) if earlier else []
+    names: Names = ()
+    for number in range(2 + tape.below(5) if depth == 2 else 1 + tape.below(3)):
         name = f"{prefix}{number}"
-        if depth and draw(st.integers(0, 2)) == 0:
-            body = draw(graphs(depth=depth - 1, prefix=f"{name}_"))
-            shared = tuple((f"s{i}", Output(other)) for i, other in enumerate(linked[1:]))
-            params = ("x", *(param for param, _ in shared))
-            body = Graph(params, body.nodes, body.result)
-            items = Output(linked[0]) if linked else Param("x")
-            nodes.append(EachNode(name, items, "x", body, shared, tuple(after)))
+        given = [random_binding(tape, params, names) for _ in range(tape.below(4))]
+        bound = tuple((f"{name}_p{i}", binding) for i, binding in enumerate(given))
+        after = (tape.pick(names),) if names and tape.below(3) == 1 else ()
+        if depth and tape.below(5) > 2:
+            inner = (f"{name}_x", *(param for param, _ in bound))
+            body = random_graph(tape, depth - 1, f"{name}_", inner)
+            items = random_binding(tape, params, names)
+            nodes.append(EachNode(name, items, inner[0], body, bound, after))
         else:
-            arguments = tuple((f"a{i}", Output(other)) for i, other in enumerate(linked))
-            nodes.append(StepNode(name, "m:f", arguments, tuple(after)))
-    return Graph(("x",), tuple(nodes), Output(nodes[-1].name))
+            nodes.append(StepNode(name, "m:f", bound, after))
+        names = (*names, name)
+    result = random_binding(tape, params, names) if tape.below(4) else None
+    return Graph(params, tuple(nodes), result)
 
 
-@st.composite
-def counted_graphs(draw: st.DrawFn) -> tuple[Graph, Counts]:
-    """A graph, and for each of its eaches how many items it has in one scope after another."""
-    graph = draw(graphs())
-    numbers = st.tuples(*[st.sampled_from((0, 1, 3))] * 3)
-    return graph, {path: draw(numbers) for path in _each_paths(graph)}
+def random_counts(tape: Tape, graph: Graph) -> Counts:
+    """For each each: how many items it has in one scope after another."""
+    return {
+        path: (tape.pick(_SIZES), tape.pick(_SIZES), tape.pick(_SIZES))
+        for path in _each_paths(graph)
+    }
+
+
+def _counted(data: bytes) -> tuple[Graph, Counts]:
+    tape = Tape(data)
+    graph = random_graph(tape, 2, "n", ("x",))
+    return graph, random_counts(tape, graph)
+
+
+counted_graphs = st.binary(min_size=80, max_size=240).map(_counted)
 
 
 def item_count(counts: Counts, name: str, scope: str) -> int:

@@ -13,7 +13,7 @@ from tests.flow.simulator import Counts, Simulator, all_places, counted_graphs, 
 
 
 @law
-@given(counted_graphs())
+@given(counted_graphs)
 def test_the_random_graphs_are_valid(counted: tuple[Graph, Counts]) -> None:
     graph, _ = counted
     found = list(problems(graph))
@@ -23,7 +23,7 @@ def test_the_random_graphs_are_valid(counted: tuple[Graph, Counts]) -> None:
 
 @pytest.mark.req("E8")
 @law
-@given(counted_graphs(), seeds, windows)
+@given(counted_graphs, seeds, windows)
 def test_every_step_runs_once_whatever_the_order_of_completion(
     counted: tuple[Graph, Counts], random: Random, window: int
 ) -> None:
@@ -40,7 +40,7 @@ def test_every_step_runs_once_whatever_the_order_of_completion(
 
 
 @law
-@given(counted_graphs(), seeds, windows)
+@given(counted_graphs, seeds, windows)
 def test_a_step_is_ordered_when_all_it_depends_on_has_ended_and_not_before(
     counted: tuple[Graph, Counts], random: Random, window: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_step_is_ordered_when_all_it_depends_on_has_ended_and_not_before(
 
 
 @law
-@given(counted_graphs(), seeds, windows)
+@given(counted_graphs, seeds, windows)
 def test_no_more_items_are_open_than_the_window_has(
     counted: tuple[Graph, Counts], random: Random, window: int
 ) -> None:
