@@ -168,6 +168,8 @@ def postpone(connection: Connection, address: StepAddress, *, function: str) -> 
 def _process_lives(pid: int, born_at: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - born_at) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        same: bool = abs(process.create_time() - born_at) < 1
+        zombie: bool = process.status() == psutil.STATUS_ZOMBIE
+        return same and not zombie
     except psutil.NoSuchProcess:
         return False

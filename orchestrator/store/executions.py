@@ -172,7 +172,7 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
         """
         WITH gone AS (
             UPDATE orchestrator.steps s
-               SET status = 'superseded', attend_at = NULL, due_at = NULL,
+               SET status = 'superseded', attend_at = NULL, due_at = NULL, sent = s.dispatch,
                    ended_no = coalesce(s.ended_no, e.position), ended_at = coalesce(s.ended_at, orchestrator.now())
               FROM unnest(%(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[]) AS a(name, scope, run),
                    orchestrator.steps old, orchestrator.executions e

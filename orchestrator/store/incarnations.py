@@ -139,12 +139,23 @@ def end(
         ).fetchone()
         if row is None:
             return None
+        # heads of its inline segments lead to the rows behind them, which have no `attend_at` of their own
         held = connection.execute(
             """
-            UPDATE orchestrator.steps SET attend_at = orchestrator.now()
-             WHERE attend_at IS NOT NULL AND holder = %s AND status <> 'ready' AND status <> 'waiting'
+            WITH watched AS MATERIALIZED (
+                SELECT execution_id, name, scope, run FROM orchestrator.steps
+                 WHERE attend_at IS NOT NULL AND holder = %(id)s AND status <> 'ready' AND status <> 'waiting'),
+            held AS MATERIALIZED (
+                SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
+                 WHERE s.execution_id IN (SELECT w.execution_id FROM watched w)
+                   AND (s.holder = %(id)s AND s.status = 'running'
+                        OR (s.execution_id, s.name, s.scope, s.run) IN (SELECT * FROM watched))
+                 ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE)
+            UPDATE orchestrator.steps s SET attend_at = orchestrator.now()
+              FROM held h
+             WHERE (s.execution_id, s.name, s.scope, s.run) = (h.execution_id, h.name, h.scope, h.run)
             """,
-            (incarnation,),
+            {"id": incarnation},
         ).rowcount
         return row[0], tuple(row[1]), held
 

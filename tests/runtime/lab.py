@@ -59,6 +59,7 @@ class Worker:
         """Be gone, and be proven gone, as by the process that reaps it."""
         self.incarnation._session.close()
         DeathWatch().declare(self.lab.database.hot(), self.id, "SIGKILL")
+        self.database.close()
 
     def vanish(self) -> None:
         """Be gone without anybody's proof: only the lease will tell."""
@@ -162,10 +163,15 @@ class Lab:
         """Check the laws that hold for every execution at every moment."""
         check_sound(self.database.hot(), handle.execution_id)
 
-    def close(self) -> None:
+    def retire(self) -> None:
+        """Close the connections of all workers: a server has only a hundred."""
         for worker in self.workers:
             worker.incarnation._session.close()
             worker.database.close()
+        self.workers.clear()
+
+    def close(self) -> None:
+        self.retire()
         self.database.close()
 
 

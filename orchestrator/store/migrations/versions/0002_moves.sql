@@ -115,7 +115,7 @@ BEGIN
     IF NOT FOUND THEN RETURN 'full'; END IF;
 
     UPDATE orchestrator.steps
-       SET status = 'succeeded', nonce = p_nonce, error = NULL,
+       SET status = 'succeeded', nonce = p_nonce, error = NULL, sent = dispatch,
            output = CASE WHEN NOT p_large THEN p_output END,
            ended_no = v_position - v_settled::int, ended_at = v_now,
            attend_at = CASE WHEN v_is_head AND p_inline THEN v_now + p_lease END
@@ -218,6 +218,8 @@ BEGIN
     guard AS (
         UPDATE orchestrator.steps s
            SET status = o.status, nonce = p_nonce,
+               -- a message of a step that has ended is not wanted any more, so none is missing
+               sent = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled') THEN s.dispatch ELSE s.sent END,
                output = CASE WHEN o.status = 'succeeded' AND NOT coalesce(o.large, false) THEN o.output END,
                error = o.error, closed_by = o.closed_by,
                due_at = v_now + make_interval(secs => o.due_in),
@@ -366,6 +368,7 @@ BEGIN
     IF p_close IS NOT NULL THEN
         UPDATE orchestrator.steps s
            SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
+               sent = s.dispatch,
                ended_no = v_execution.position + v_ended + 1, ended_at = v_now
          WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready');
         GET DIAGNOSTICS v_count = ROW_COUNT;
