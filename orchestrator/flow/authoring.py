@@ -15,16 +15,15 @@ promise, so that type checkers see the flow as the plain program it looks like.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from orchestrator import codec
 from orchestrator.codec import JSON
 from orchestrator.errors import DefinitionError, InvalidInput
-from orchestrator.flow import functions, inputs, recording
+from orchestrator.flow import functions, inputs, reading, recording
 from orchestrator.flow.definition import Definition, StepOptions
 from orchestrator.flow.graph import (
     Binding,
@@ -38,7 +37,7 @@ from orchestrator.flow.graph import (
 )
 from orchestrator.flow.promises import Promise, location
 from orchestrator.flow.recording import Recording
-from orchestrator.flow.steps import Step, Use, bind, settled, step
+from orchestrator.flow.steps import Authored, Step, Use, bind, settled, step
 
 __all__ = ["Flow", "Step", "each", "flow", "step"]
 
@@ -47,26 +46,19 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Flow(Generic[P, R]):
+class Flow(Authored[P, R]):
     """A recorded flow. It is started, or used as the body of an ``each``; it is never called.
 
     Attributes:
-        body: the function itself.
         definition: what is stored of it.
         functions: its steps by function key, those of nested bodies included.
-        signature: its parameters.
     """
 
     def __init__(self, function: FunctionType, *, name: str | None, version: str | None) -> None:
-        functools.update_wrapper(self, function)
-        self.body: Callable[P, R] = function
-        self.signature = inspect.signature(function)
-        self._namespace = functions.namespace(function)
-        self.name = name or function.__name__
+        super().__init__(function, Use(name or function.__name__))
         recorded = _record_twice(self.name, function)
         self.functions: Mapping[str, Step[..., Any]] = dict(recorded.functions)
         self.definition = _defined(self, recorded, version)
-        self.use = Use(self.name)
 
     def __call__(self, *_: P.args, **__: P.kwargs) -> R:
         """Refuse: a flow is started, or stands in an ``each``."""
@@ -84,19 +76,12 @@ class Flow(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<flow {self.name} version {self.definition.version}>"
 
-    @functools.cached_property
-    def hints(self) -> Mapping[str, Any]:
-        """The annotations as types, the result's as ``return``."""
-        return functions.hints(cast("FunctionType", self.body), self._namespace)
-
     def options(
         self, *, name: str | None = None, after: object = None, window: int | None = None
     ) -> Flow[P, R]:
         """Return the same flow with options for its use in an ``each``, as those of a step."""
-        other: Flow[P, R] = Flow.__new__(Flow)
-        other.__dict__.update(self.__dict__)
-        other.use = self.use.changed(name, after, settled(self.use.settings, window=window))
-        return other
+        settings = settled(self.use.settings, window=window)
+        return self.used(self.use.changed(name, after, settings))
 
     def validate_input(
         self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -155,23 +140,13 @@ def flow(
     return decorate if function is None else decorate(function)
 
 
-@overload
 def each(
     items: Iterable[T],
-    over: Step[Concatenate[T, P], R],
+    over: Authored[Concatenate[T, P], R],
     /,
     *shared: P.args,
     **named: P.kwargs,
-) -> list[R]: ...
-@overload
-def each(
-    items: Iterable[T],
-    over: Flow[Concatenate[T, P], R],
-    /,
-    *shared: P.args,
-    **named: P.kwargs,
-) -> list[R]: ...
-def each(items: Any, over: Any, /, *shared: Any, **named: Any) -> Any:
+) -> list[R]:
     """Run a step or a flow once per item; the value is the list of results, in item order.
 
     The item is its first argument, ``shared`` and ``named`` are the others, the same for every
@@ -182,9 +157,9 @@ def each(items: Any, over: Any, /, *shared: Any, **named: Any) -> Any:
         raise DefinitionError(f"{location()}: each(...) stands in a flow body only")
     match over:
         case Step():
-            return _record_each_step(active, items, over, shared, named)
+            return cast("list[R]", _record_each_step(active, items, over, shared, named))
         case Flow():
-            return _record_each_flow(active, items, over, shared, named)
+            return cast("list[R]", _record_each_flow(active, items, over, shared, named))
     raise DefinitionError(
         f"{location()}: each(items, ...) takes a step or a flow, not a {type(over).__qualname__}:"
         " decorate the function with @step"
@@ -243,7 +218,7 @@ def _add_each(
     what = f"the items of each {use.name!r}"
     listed = active.binding(items, what)
     if isinstance(listed, DictOf) or (
-        isinstance(listed, Literal) and not isinstance(items, list | tuple | set | frozenset)
+        isinstance(listed, Literal) and reading.as_list(listed.value) is None
     ):
         raise DefinitionError(
             f"{location()}: {what} are a {type(items).__qualname__}, not a list: write list(...)"

@@ -116,16 +116,24 @@ def items(graph: Graph, name: str, scope: str, values: Values) -> list[JSON]:
     """
     node = planning.level(graph, scope).each(name)
     value = _Place(graph, scope).value(node.items, values)
-    if isinstance(value, dict) and len(value) == 1:
-        [(tag, inner)] = value.items()
-        value = inner if tag in _LISTS else value
-    if not isinstance(value, list):
+    found = as_list(value)
+    if found is None:
         where = f" in {scope}" if scope else ""
         raise NotAList(
             f"the items of each {name!r}{where} are not a list but {_described(value)};"
             " let the step before it return a list"
         )
-    return value
+    return found
+
+
+def as_list(value: JSON) -> list[JSON] | None:
+    """Return the members of an encoded list, tuple or set, or None."""
+    match value:
+        case list():
+            return value
+        case {"$tuple": list(inner)} | {"$set": list(inner)} | {"$frozenset": list(inner)}:
+            return inner
+    return None
 
 
 def result_reads(graph: Graph) -> frozenset[Read]:
@@ -136,9 +144,6 @@ def result_reads(graph: Graph) -> frozenset[Read]:
 def result(graph: Graph, values: Values) -> JSON:
     """Return the encoded result of a flow."""
     return _Place(graph, scopes.TOP).value(graph.result, values)
-
-
-_LISTS = frozenset({"$tuple", "$set", "$frozenset"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from types import FunctionType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from orchestrator.errors import DefinitionError, InvalidInput
 from orchestrator.flow import durations, functions, recording
@@ -44,25 +45,51 @@ class Use:
         )
 
 
-class Step(Generic[P, R]):
-    """A function that runs durably when a flow calls it; outside a flow it is the plain function.
+class Authored(Generic[P, R]):
+    """A function of the user's and the options of its use: a step or a flow, so what an each runs.
 
     Attributes:
         body: the function itself, for unit tests of coroutine steps.
-        function: its key, ``module:qualname``.
         use: its name and options.
         signature: its parameters.
+    """
+
+    def __init__(self, function: FunctionType, use: Use) -> None:
+        functools.update_wrapper(cast("Any", self), function)
+        self.body: Callable[P, Any] = function
+        self.use = use
+        self.signature = inspect.signature(function)
+        self._namespace = functions.namespace(function)
+
+    @functools.cached_property
+    def hints(self) -> Mapping[str, Any]:
+        """The annotations as types, the result's as ``return``."""
+        return functions.hints(cast("FunctionType", self.body), self._namespace)
+
+    @property
+    def name(self) -> str:
+        """What its nodes are called, numbered when it is used more than once."""
+        return self.use.name
+
+    def used(self, use: Use) -> Self:
+        """Return the same function with another use."""
+        other = copy.copy(self)
+        other.use = use
+        return other
+
+
+class Step(Authored[P, R]):
+    """A function that runs durably when a flow calls it; outside a flow it is the plain function.
+
+    Attributes:
+        function: its key, ``module:qualname``.
     """
 
     def __init__(
         self, function: FunctionType, *, name: str | None = None, settings: StepOptions
     ) -> None:
-        functools.update_wrapper(self, function)
-        self.body: Callable[P, Any] = function
+        super().__init__(function, Use(name or function.__name__, settings=settings))
         self.function = functions.key(function)
-        self.use = Use(name or function.__name__, settings=settings)
-        self.signature = inspect.signature(function)
-        self._namespace = functions.namespace(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Record the step if a flow is being recorded, else call the function."""
@@ -77,16 +104,6 @@ class Step(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<step {self.name} of {self.function}>"
-
-    @functools.cached_property
-    def hints(self) -> Mapping[str, Any]:
-        """The annotations as types, the result's as ``return``."""
-        return functions.hints(cast("FunctionType", self.body), self._namespace)
-
-    @property
-    def name(self) -> str:
-        """What its nodes are called, numbered when it is used more than once."""
-        return self.use.name
 
     @property
     def settings(self) -> StepOptions:
@@ -116,8 +133,6 @@ class Step(Generic[P, R]):
         values are not used. ``window`` counts in ``each`` only. A ``name`` given here is taken as
         it is: using it twice in a flow is an error.
         """
-        other: Step[P, R] = Step.__new__(Step)
-        other.__dict__.update(self.__dict__)
         given = settled(
             self.settings,
             retry=retry,
@@ -127,8 +142,7 @@ class Step(Generic[P, R]):
             window=window,
             max_deaths=max_deaths,
         )
-        other.use = self.use.changed(name, after, given)
-        return other
+        return self.used(self.use.changed(name, after, given))
 
 
 class StepDecorator(Protocol):
