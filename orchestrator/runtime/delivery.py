@@ -1,9 +1,10 @@
 """Carry out one message: claim, resolve, call, classify, record, continue.
 
-A delivery takes the step run its message names under a lease and goes on, in the same process and without a
-message, with what each record makes ready (an *inline segment*) until something has to wait, another queue is
-meant, or its budget of time is used up. Every database move is one call of a runtime function in its own
-transaction; between two of them the process may die, and the sweeps find what it held.
+A delivery takes the step run its message names under a lease and goes on, in the same process and
+without a message, with what each record makes ready (an *inline segment*) until something has to
+wait, another queue is meant, or its budget of time is used up. Every database move is one call of a
+runtime function in its own transaction; between two of them the process may die, and the sweeps
+find what it held.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Delivery:
     on_claim: Callable[[Claimed], None] = field(default=_ignore)
 
     def run(self, message: StepMessage, *, redelivered: bool = False) -> int:
-        """Carry out a message; return how many attempts were recorded. Any message may come twice, late or never.
+        """Carry out a message; return how many attempts were recorded. Any message may come twice,
+        late or never.
 
         Raises:
             Unavailable: the database stayed away; the message must not be acknowledged.
@@ -102,22 +104,21 @@ class Delivery:
             assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for an each
             self.database.run(incarnations.postpone, address, function=node.function)
             return 0
-        claims = self._claim([(address, message.number)])
+        claims = self._claim(address, message.number)
         if not claims and redelivered:
             stranded = self.database.run(sweeping.strand, address)
-            claims = self._claim([(found, 0) for found in stranded])
+            claims = [claimed for found in stranded for claimed in self._claim(found, 0)]
         recorded = 0
         for claimed in claims:
             self.on_claim(claimed)
             recorded += self._segment(registered, claimed)
         return recorded
 
-    def _claim(self, wanted: Sequence[tuple[StepAddress, int]]) -> list[Claimed]:
-        if not wanted:
-            return []
+    def _claim(self, address: StepAddress, number: int) -> list[Claimed]:
+        """Claim one step run: a claim waits for row locks, and of one row it cannot deadlock."""
         return self.database.run(
             moves.claim,
-            wanted,
+            [(address, number)],
             holder=self.holder(),
             lease=self.settings.lease,
             nonce=_nonce(),
@@ -250,7 +251,8 @@ class Delivery:
 
 
 def commit(database: Database, attempt: record.Attempt, settings: Settings) -> Recorded:
-    """Record an attempt by the fast form, else the full one; a repeated call finds its first answer.
+    """Record an attempt by the fast form, else the full one; a repeated call finds its first
+    answer.
 
     Raises:
         LeaseLost: the token is old; nothing was changed.
@@ -262,7 +264,8 @@ def commit(database: Database, attempt: record.Attempt, settings: Settings) -> R
         recalled = database.run(moves.recall, attempt.claimed, attempt.nonce)
         if recalled is None:
             raise LeaseLost(
-                f"step {attempt.claimed.address} is no longer held with token {attempt.claimed.token}: "
+                f"step {attempt.claimed.address} is no longer held "
+                f"with token {attempt.claimed.token}: "
                 "its lease ran out and it was taken over, or its execution has ended"
             )
         return recalled

@@ -1,7 +1,10 @@
-"""Races with two connections and a barrier: whoever wins, the laws hold and everything happens once."""
+"""Races with two connections and a barrier: whoever wins, the laws hold and everything happens
+once.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,13 +15,15 @@ import pytest
 
 from orchestrator.errors import LeaseLost
 from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.records import StepMessage
 from orchestrator.runtime import operate, sweeps
 from orchestrator.runtime.delivery import commit
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.runtime.outcomes import Expanded
+from orchestrator.store import moves
 from orchestrator.store.database import Database
 from tests.runtime import flows
-from tests.runtime.lab import Lab
+from tests.runtime.lab import Lab, Worker
 from tests.runtime.test_crash_table import attempt_of
 
 ROUNDS = 8
@@ -55,6 +60,28 @@ def test_two_workers_claim_one_message_and_one_gets_it(lab: Lab) -> None:
         answers = at_once(lambda: one.claim(message, nonce=1), lambda: two.claim(message, nonce=2))
 
         assert sorted(len(answer) for answer in answers) == [0, 1]
+
+
+def test_a_claim_waits_for_a_mark_or_a_sweep_that_holds_the_row(lab: Lab) -> None:
+    for _ in rounds(lab):
+        lab.start(flows.single, 1)
+        message, worker, other = lab.mail.popleft(), lab.worker(), Database(lab.url)
+        held, claimed = Barrier(2), []
+
+        def hold(message: StepMessage = message, other: Database = other) -> None:
+            with other.hot().transaction():
+                moves.mark_sent(other.hot(), [message])
+                held.wait()
+                time.sleep(0.05)
+
+        def claim(message: StepMessage = message, worker: Worker = worker) -> None:
+            held.wait()
+            claimed.extend(worker.claim(message))
+
+        at_once(hold, claim)
+
+        assert len(claimed) == 1, "the message is gone and nobody has the step"
+        other.close()
 
 
 @pytest.mark.req("E8")
@@ -199,7 +226,10 @@ def test_two_sweeps_at_once_send_one_message_per_step(lab: Lab) -> None:
     others = [Database(lab.url, clock_offset=lab.offset) for _ in range(2)]
 
     swept: Sequence[sweeps.Swept] = at_once(
-        *(lambda other=other: other.run(sweeps.redrive, lab.settings, steady=True) for other in others)
+        *(
+            lambda other=other: other.run(sweeps.redrive, lab.settings, steady=True)
+            for other in others
+        )
     )
 
     sent = [message.address for one in swept for message in one.messages]

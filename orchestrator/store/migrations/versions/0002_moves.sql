@@ -1,6 +1,6 @@
 -- The hot moves: start, claim, record_step, record_steps (protocol.md 4, hotpath.md).
 -- PL/pgSQL of simple statements: each statement has its own snapshot, so what comes after the lock is current.
--- Lock order everywhere: the execution, then its steps (claim and sweeps skip what is locked).
+-- Lock order everywhere: the execution, then its steps (sweeps skip what is locked).
 -- The number in a name lets two releases run side by side.
 
 -- Start: the key decides; whoever inserts it creates the execution, whoever does not reads it in a second statement.
@@ -38,7 +38,8 @@ BEGIN
 END $$;
 
 -- Claim: ready and due, or running under a lease that has run out or whose holder is proven dead.
--- The same nonce again gets the same answer. Skips locked rows: the holder of the lock will record or roll back.
+-- The same nonce again gets the same answer. It waits for a locked row: the lock may be that of a mark or of a sweep
+-- that wants no new message, and a message whose step was skipped is gone. Asked for one row a call cannot deadlock.
 CREATE FUNCTION orchestrator.claim_steps_1(
     p_execution uuid[], p_name text[], p_scope text[], p_run smallint[], p_number integer[],
     p_holder uuid, p_lease interval, p_nonce bigint
@@ -70,7 +71,7 @@ LANGUAGE sql AS $$
                     OR EXISTS (SELECT 1 FROM orchestrator.workers w
                                 WHERE w.id = s.holder AND w.ended_at IS NOT NULL)))
          ORDER BY 1, 2, 3, 4
-           FOR NO KEY UPDATE OF s SKIP LOCKED)
+           FOR NO KEY UPDATE OF s)
     UPDATE orchestrator.steps s
        SET status = 'running', holder = p_holder, nonce = p_nonce, due_at = NULL,
            attempt = s.attempt + (NOT p.again)::int, token = s.token + (NOT p.again)::int,
