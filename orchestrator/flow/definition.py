@@ -156,6 +156,8 @@ class Definition:
             raise DefinitionError(
                 f"flow {name!r}: a default for {default!r}, which is no parameter"
             )
+        for path in sorted((options or {}).keys() - set(graph.paths())):
+            raise DefinitionError(f"flow {name!r}: options for {path!r}, which is no step")
         digest = fingerprint(graph)
         return cls(
             name=name,

@@ -145,6 +145,13 @@ class Graph:
         self.node(name)
         return self._dependents[name]
 
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every node, those inside bodies included: ``file``, ``file/parse``."""
+        for node in self.nodes:
+            yield node.name
+            if isinstance(node, EachNode):
+                yield from (f"{node.name}/{path}" for path in node.body.paths())
+
     @cached_property
     def roots(self) -> tuple[str, ...]:
         """Names without dependencies, in graph order."""
