@@ -1,14 +1,22 @@
 """The product as its users run it: workers and beat as processes, real services.
 
 Intervals are short, so that a test sees in seconds what production takes a minute for; their order
-is that of the defaults.
+is that of the defaults. A RabbitMQ and a PostgreSQL of our own serve the whole session: a test may
+stop, kill and wipe them, and the next one finds them running, with a queue and a database of its
+own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator import Settings
+from tests.acceptance.site import Site
+from tests.conftest import _migrate, obtain
+from tests.services import discovery
+from tests.services.databases import Databases
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 from tests.services.workers import Crew
@@ -18,11 +26,12 @@ QUICK = {
     "beat_interval": "500ms",
     "lease": "3s",
     "outage_guard": "2s",
-    "unsent_after": "1s",
+    "unsent_after": "2s",
     "lost_after": "4s",
-    "lost_idle_after": "8s",
+    "lost_idle_after": "5s",
     "pump_interval": "250ms",
 }
+OpenSite = Callable[..., Site]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,30 +41,106 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture
-def crew(new_crew: Callable[..., Crew], database_url: str, rabbitmq_url: str) -> Crew:
-    """A crew on the shared services, none started yet: workers are killed, services are not."""
-    return new_crew(database_url=database_url, broker_url=rabbitmq_url, modules=FLOWS, **QUICK)
+# Services that a test may stop, kill and wipe
+
+
+@pytest.fixture(scope="session")
+def _own_rabbit() -> Iterator[PrivateRabbit]:
+    node = obtain(discovery.private_rabbitmq)
+    yield node.start()
+    node.close()
 
 
 @pytest.fixture
-def crew_on_private_broker(
-    new_crew: Callable[..., Crew], database_url: str, private_rabbit: PrivateRabbit
-) -> Crew:
-    """A crew whose RabbitMQ the test may kill and wipe through ``private_rabbit``."""
-    return new_crew(
-        database_url=database_url, broker_url=private_rabbit.url, modules=FLOWS, **QUICK
-    )
+def own_rabbit(_own_rabbit: PrivateRabbit) -> Iterator[PrivateRabbit]:
+    """A RabbitMQ for tests that stop, kill and wipe it; it runs when a test begins."""
+    yield _own_rabbit
+    if not _own_rabbit.child.running():
+        _own_rabbit.start()
+
+
+@pytest.fixture(scope="session")
+def _own_postgres() -> Iterator[tuple[PrivatePostgres, Databases]]:
+    server = obtain(discovery.private_postgres)
+    server.start()
+    yield server, Databases(server.url, migrate=_migrate)
+    server.close()  # its databases go with it
 
 
 @pytest.fixture
-def crew_on_private_services(
-    new_crew: Callable[..., Crew],
-    private_database_url: str,
-    private_postgres: PrivatePostgres,
-    private_rabbit: PrivateRabbit,
-) -> Crew:
-    """A crew of which the test may kill everything, database and broker included."""
-    return new_crew(
-        database_url=private_database_url, broker_url=private_rabbit.url, modules=FLOWS, **QUICK
-    )
+def own_postgres(_own_postgres: tuple[PrivatePostgres, Databases]) -> Iterator[PrivatePostgres]:
+    """A PostgreSQL for tests that stop and kill it; it runs when a test begins."""
+    server, _ = _own_postgres
+    yield server
+    if not server.child.running():
+        server.start()
+
+
+@pytest.fixture
+def own_database_url(
+    own_postgres: PrivatePostgres, _own_postgres: tuple[PrivatePostgres, Databases]
+) -> Iterator[str]:
+    """A migrated database on `own_postgres`."""
+    _, databases = _own_postgres
+    with databases.migrated() as url:
+        yield url
+        if not own_postgres.child.running():
+            own_postgres.start()
+
+
+@pytest.fixture
+def file_broker_url(tmp_path: Path) -> str:
+    """A folder that serves as a broker."""
+    for name in ("messages", "control", "processed"):
+        (tmp_path / "broker" / name).mkdir(parents=True)
+    return f"filesystem://{tmp_path}/broker"
+
+
+# Installations
+
+
+@pytest.fixture
+def open_site(
+    new_crew: Callable[..., Crew], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[OpenSite]:
+    """Opens sites: ``open_site(database_url, broker_url, lease="60s")``; nothing runs yet."""
+    sites = []
+
+    def make(database_url: str, broker_url: str, **settings: Any) -> Site:
+        folder = tmp_path / "traces"
+        folder.mkdir(exist_ok=True)
+        values = {
+            **QUICK,
+            "database_url": database_url,
+            "broker_url": broker_url,
+            "modules": FLOWS,
+            "queue": f"q{abs(hash((request.node.nodeid, str(tmp_path)))):x}",
+            **settings,
+        }
+        made = Site(new_crew(**values, test_folder=folder), Settings(**values), folder)
+        sites.append(made)
+        return made
+
+    yield make
+    for made in sites:
+        made.close()
+
+
+@pytest.fixture
+def site(open_site: OpenSite, database_url: str, rabbitmq_url: str) -> Site:
+    """A site on the shared services: workers are killed, services are not."""
+    return open_site(database_url, rabbitmq_url)
+
+
+@pytest.fixture
+def site_on_own_broker(open_site: OpenSite, database_url: str, own_rabbit: PrivateRabbit) -> Site:
+    """A site whose RabbitMQ the test may stop, kill and wipe through ``own_rabbit``."""
+    return open_site(database_url, own_rabbit.url)
+
+
+@pytest.fixture
+def site_on_own_services(
+    open_site: OpenSite, own_database_url: str, own_rabbit: PrivateRabbit
+) -> Site:
+    """A site of which the test may kill everything, database and broker included."""
+    return open_site(own_database_url, own_rabbit.url)
