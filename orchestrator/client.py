@@ -73,7 +73,8 @@ class Orchestrator:
     Args:
         database: the connections of this process.
         publish: sends messages without waiting for their confirms.
-        collect: returns the messages confirmed so far, waiting at most the given seconds for outstanding ones.
+        collect: returns the messages confirmed so far, waiting at most the given seconds for
+            outstanding ones.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class Orchestrator:
     ) -> Handle[R]:
         """Start an execution of ``flow``, or return the one that has the key.
 
-        The execution is stored when this returns; its first messages are on their way, and are sent again by the
-        sweeps if they do not arrive.
+        The execution is stored when this returns; its first messages are on their way, and are sent
+        again by the sweeps if they do not arrive.
 
         Args:
             args, kwargs: the flow's input, validated against its annotations.
@@ -162,7 +163,8 @@ class Orchestrator:
                 return codec.decode(encoded, annotation, where=f"result of {found.flow!r}")
             if until is not None and time.monotonic() >= until:
                 raise TimedOut(
-                    f"execution {found.id} of flow {found.flow!r} is {found.status} after {seconds:g} s "
+                    f"execution {found.id} of flow {found.flow!r} is {found.status} "
+                    f"after {seconds:g} s "
                     f"({found.finished} of {found.started} steps ended); it goes on"
                 )
             time.sleep(pause)
@@ -191,10 +193,11 @@ class Orchestrator:
         from_steps: Sequence[str | tuple[str, str]] = (),
         actor: str = "api",
     ) -> None:
-        """Retry a failed execution from its failed steps, or run chosen steps and all after them again.
+        """Retry a failed execution from its failed steps, or run chosen steps and what follows.
 
         Args:
-            from_steps: step names, or (name, scope) for one item of a fan-out; empty: the failed steps.
+            from_steps: step names, or (name, scope) for one item of a fan-out; empty: the failed
+                steps.
 
         Raises:
             Conflict: it has not failed (without ``from_steps``), or an affected step is running.
@@ -212,7 +215,7 @@ class Orchestrator:
         self._send(messages)
 
     def flush(self, timeout: float = 0.5) -> None:
-        """Wait up to ``timeout`` seconds for outstanding confirms and mark them; unconfirmed ones are sent again."""
+        """Wait up to ``timeout`` seconds for confirms and mark them; others are sent again."""
         self._confirmed += self._collect(timeout)
         self._mark()
 

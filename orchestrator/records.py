@@ -106,7 +106,8 @@ class Claimed:
         token: the fencing number of this claim.
         attempt: this is the n-th try.
         deaths: how many workers died holding it.
-        wanted, live, items: tallies of a join or fan-out row; ``items`` is None until an each is expanded.
+        wanted, live, items: tallies of a join or fan-out row; ``items`` is None until an each is
+            expanded.
         dispatched_at: when the newest message was wanted; None for a step continued inline.
     """
 
@@ -126,7 +127,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered:
-    """A step run that a commit made ready: to be sent, or (``inline``) held already by the recorder."""
+    """A step run that a commit made ready: to be sent, or (``inline``) held by the recorder."""
 
     address: StepAddress
     inline: bool
@@ -144,8 +145,8 @@ class Recorded:
     """The answer to a record.
 
     Attributes:
-        kind: ``recorded``, ``settled`` (the execution ended with it), ``full`` (nothing changed: the full
-            form must decide) or ``fenced`` (nothing changed: the token is old).
+        kind: ``recorded``, ``settled`` (the execution ended with it), ``full`` (nothing changed:
+            the full form must decide) or ``fenced`` (nothing changed: the token is old).
         ordered: step runs that this commit made ready.
     """
 

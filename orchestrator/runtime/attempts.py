@@ -1,4 +1,4 @@
-"""What others do to an attempt from outside: renew its lease, end it for its timeout, hand it back."""
+"""What others do to an attempt: renew its lease, end it for its timeout, hand it back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def renew(
     """Lengthen the leases of exactly these (step run, token) pairs.
 
     Returns:
-        Those still held, each with whether it is asked to stop; one that is missing has lost its lease.
+        Those still held, each with whether it is asked to stop; one that is missing has lost its
+        lease.
     """
     return dict(moves.renew(connection, running, lease=settings.lease))
 
@@ -31,7 +32,7 @@ def renew(
 def time_out(
     database: Database, catalogue: Catalogue, settings: Settings, claimed: Claimed, holder: UUID
 ) -> list[StepMessage] | None:
-    """End an attempt that exceeded its timeout, under its own token; its process is stopped by the caller.
+    """End an attempt that exceeded its timeout, under its token; the caller stops its process.
 
     Returns:
         Messages to send, or None when the attempt was recorded meanwhile: leave its process alone.

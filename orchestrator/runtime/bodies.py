@@ -34,7 +34,7 @@ def run(
     *,
     limit_bytes: int,
 ) -> Outcome:
-    """Call a step's body with encoded arguments and return its outcome; errors of the body are outcomes too."""
+    """Call a step's body with encoded arguments; return its outcome, which an error is too."""
     token = context.enter(this)
     try:
         decoded = {
@@ -68,7 +68,7 @@ def classify(error: BaseException, attempt: int, options: StepOptions) -> Outcom
 
 
 def describe(error: BaseException, attempt: int) -> dict[str, Any]:
-    """Return an error as it is stored: kind, message, traceback (the last 6,000 characters), attempt."""
+    """Return an error as it is stored: kind, message, end of the traceback, attempt."""
     lines = "".join(traceback.format_exception(error))
     described = {
         "kind": type(error).__name__,

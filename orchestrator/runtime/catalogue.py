@@ -1,7 +1,7 @@
 """What this process can run: its flows, their step functions, and the definitions it has met.
 
-Graphs are data: a stored definition runs with the functions that this process has, also when it is an
-older version than the one in the code. Registering is a visible call.
+Graphs are data: a stored definition runs with the functions that this process has, also when it is
+an older version than the one in the code. Registering is a visible call.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Registered:
 
 
 def task_name(flow: str, name: str, scope: str) -> str:
-    """Return the Celery task's name of a step: ``<flow>.<step>``, with the eaches around it between."""
+    """Return the Celery task's name of a step: ``<flow>.<step>``, its eaches between."""
     return ".".join((flow, *scopes.path(scope), name))
 
 
@@ -69,7 +69,8 @@ class Catalogue:
         known = self.flows.get(flow.name)
         if known is not None and known.body is not flow.body:
             raise DefinitionError(
-                f"two flows are called {flow.name!r}: {known.body.__module__} and {flow.body.__module__}; "
+                f"two flows are called {flow.name!r}: {known.body.__module__} "
+                f"and {flow.body.__module__}; "
                 "give one of them another name with flow(name=...)"
             )
         self.flows[flow.name] = flow
@@ -95,7 +96,8 @@ class Catalogue:
         if flow not in self._ids:
             if flow not in self.flows:
                 raise NotFound(
-                    f"no flow {flow!r} in this process; it has {', '.join(sorted(self.flows)) or 'none'}"
+                    f"no flow {flow!r} in this process; "
+                    f"it has {', '.join(sorted(self.flows)) or 'none'}"
                 )
             definition = self.flows[flow].definition
             stored = definitions.register(
@@ -109,7 +111,8 @@ class Catalogue:
             if stored.fingerprint != definition.fingerprint:
                 raise Conflict(
                     f"flow {flow!r} version {definition.version!r} is stored with another graph: "
-                    f"{_difference(stored.graph, definition.graph_json())}; give the flow a new version"
+                    f"{_difference(stored.graph, definition.graph_json())}; "
+                    f"give the flow a new version"
                 )
             self._remember(Registered(stored.id, definition))
             self._ids[flow] = stored.id
@@ -138,7 +141,7 @@ class Catalogue:
         ]
 
     def has(self, registered: Registered, name: str, scope: str) -> bool:
-        """Return whether this process can run a node: it has the function, or the engine does it itself."""
+        """Return whether this process can run a node: by its function, or by the engine itself."""
         node = level(registered.graph, scope).node(name)
         return isinstance(node, EachNode) or node.function in self.functions
 

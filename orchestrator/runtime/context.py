@@ -41,7 +41,7 @@ class ThisStep:
 
     @property
     def id(self) -> str:
-        """The idempotency key: stable over attempts, redeliveries and operators' retries of a failed step."""
+        """The idempotency key: stable over attempts, redeliveries and operators' retries."""
         return str(self.address.id)
 
     @property

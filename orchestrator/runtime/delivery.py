@@ -91,8 +91,9 @@ class Delivery:
     on_claim: Callable[[Claimed], None] = field(default=_ignore)
 
     def run(self, message: StepMessage, *, redelivered: bool = False) -> int:
-        """Carry out a message; return how many attempts were recorded. Any message may come twice,
-        late or never.
+        """Carry out a message; return how many attempts were recorded.
+
+        Any message may come twice, late or never.
 
         Raises:
             Unavailable: the database stayed away; the message must not be acknowledged.
@@ -237,7 +238,7 @@ class Delivery:
         return commit(self.database, attempt, self.settings)
 
     def _beat(self, claimed: Claimed, data: Any) -> bool:
-        """Renew the lease of a running body and store its progress; return whether it should stop."""
+        """Renew a running body's lease and store its progress; return whether it should stop."""
         try:
             held = self.database.run(
                 moves.renew,
@@ -251,8 +252,7 @@ class Delivery:
 
 
 def commit(database: Database, attempt: record.Attempt, settings: Settings) -> Recorded:
-    """Record an attempt by the fast form, else the full one; a repeated call finds its first
-    answer.
+    """Record an attempt by the fast form, else the full one; repeated, find the first answer.
 
     Raises:
         LeaseLost: the token is old; nothing was changed.

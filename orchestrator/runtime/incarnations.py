@@ -1,10 +1,11 @@
 """Processes that hold steps: their birth, their beat and the proof of their death (protocol.md 5).
 
-An incarnation is one process start, never a name. The process holds a session advisory lock on it over a
-connection of its own; the lock is gone milliseconds after a SIGKILL and still held under SIGSTOP. The lock alone
-can lie: a database restart frees the locks of the living. So a process of this host is dead when its lock is
-free *and* its pid with its start time is gone; one of another host when its lock was free at two looks in a row and
-the looker has itself beaten without a gap for longer than an outage takes to be noticed.
+An incarnation is one process start, never a name. The process holds a session advisory lock on it
+over a connection of its own; the lock is gone milliseconds after a SIGKILL and still held under
+SIGSTOP. The lock alone can lie: a database restart frees the locks of the living. So a process of
+this host is dead when its lock is free *and* its pid with its start time is gone; one of another
+host when its lock was free at two looks in a row and the looker has itself beaten without a gap for
+longer than an outage takes to be noticed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Incarnation:
         self.id = self._born()
 
     def tend(self) -> None:
-        """Keep the lock: open a new session after an outage, begin a new incarnation if declared dead meanwhile.
+        """Keep the lock: a new session after an outage, a new incarnation if declared dead.
 
         Called every beat. Raises nothing while the database is away: the next call tries again.
         """
@@ -97,7 +98,7 @@ class Incarnation:
 
 @dataclass(slots=True)
 class DeathWatch:
-    """Looks for incarnations that have died; one per looking process, because two looks are compared.
+    """Looks for incarnations that have died; one per process, because two looks are compared.
 
     Attributes:
         own: incarnations that this process knows to live.
@@ -109,7 +110,9 @@ class DeathWatch:
     _suspects: dict[UUID, float] = field(default_factory=dict)
 
     def look(self, connection: Connection, *, steady: bool) -> list[UUID]:
-        """Declare dead those whose death is proven; return them. Several transactions, each complete in itself.
+        """Declare dead those whose death is proven; return them.
+
+        Several transactions, each complete in itself.
 
         Args:
             steady: this process has beaten without a gap for longer than the outage guard.
@@ -132,7 +135,7 @@ class DeathWatch:
         return dead
 
     def declare(self, connection: Connection, incarnation: UUID, reason: str) -> bool:
-        """End an incarnation whose death is known; its steps are offered anew. False if it had ended before."""
+        """End an incarnation known to be dead; offer its steps anew. False if it had ended."""
         ended = store.end(connection, incarnation, died=True, reason=reason)
         if ended is None:
             return False
@@ -146,7 +149,7 @@ _SECOND_LOOK = 0.5
 
 
 def postpone(connection: Connection, address: StepAddress, *, function: str) -> None:
-    """Offer a step again later, without an attempt, because this worker lacks its function (protocol.md 4).
+    """Offer a step again later, without an attempt: this worker lacks its function.
 
     It is parked, with the function's name, while no living worker has it.
     """
@@ -170,6 +173,6 @@ def _process_lives(pid: int, born_at: float) -> bool:
         process = psutil.Process(pid)
         same: bool = abs(process.create_time() - born_at) < 1
         zombie: bool = process.status() == psutil.STATUS_ZOMBIE
-        return same and not zombie
     except psutil.NoSuchProcess:
         return False
+    return same and not zombie

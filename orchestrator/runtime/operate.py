@@ -1,5 +1,7 @@
-"""What operators do to an execution: cancel, pause, resume, retry, re-run, repair. Each act is one transaction
-under the execution's lock, written into its journal and the audit."""
+"""What operators do to an execution: cancel, pause, resume, retry, re-run, repair.
+
+Each act is one transaction under the execution's lock, written into its journal and the audit.
+"""
 
 from __future__ import annotations
 
@@ -109,8 +111,8 @@ def retry(
 ) -> list[StepMessage]:
     """Retry a failed execution from its failed steps; return the messages to send.
 
-    Finished steps are not run again. What the failure had closed reopens, what ended while the execution was
-    failing now orders its successors. Ids and idempotency keys stay.
+    Finished steps are not run again. What the failure had closed reopens, what ended while the
+    execution was failing now orders its successors. Ids and idempotency keys stay.
 
     Raises:
         NotFound: no such execution.
@@ -141,7 +143,7 @@ def rerun(
     *,
     actor: str,
 ) -> list[StepMessage]:
-    """Run chosen steps and all that is after them again, as a new run with new ids; return the messages to send.
+    """Run chosen steps and all after them again, under new ids; return the messages to send.
 
     Args:
         chosen: (step name, scope) of each; scope ``""`` at the top.
@@ -215,9 +217,10 @@ def rerun(
 def repair(
     connection: Connection, catalogue: Catalogue, address: StepAddress, settings: Settings
 ) -> list[StepMessage]:
-    """Complete whichever half of a row from elsewhere is missing, and only that half (protocol.md 1).
+    """Complete whichever half of a row from elsewhere is missing, and only that half.
 
-    A row that is not counted gets counted; a ready one whose newest message was not confirmed gets a new message.
+    A row that is not counted gets counted; a ready one whose newest message was not confirmed gets
+    a new message.
 
     Raises:
         NotFound: no such execution.

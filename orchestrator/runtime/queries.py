@@ -88,7 +88,8 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
     """
     if found.status is not ExecutionStatus.SUCCEEDED:
         raise ExecutionFailed(
-            f"execution {found.id} of flow {found.flow!r} {found.status}: {_reason(connection, found)}",
+            f"execution {found.id} of flow {found.flow!r} {found.status}: "
+            f"{_reason(connection, found)}",
             execution_id=str(found.id),
             status=str(found.status),
         )

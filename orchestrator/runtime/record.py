@@ -1,11 +1,12 @@
 """Record: store an outcome and order what follows from it (protocol.md 4).
 
-`record` chooses the form. *Fast* is one statement, for a plan that holds in an execution that is running, not
-paused and never re-run: `record_step` for one success with at most one plain successor, `record_steps` for joins,
-fan-outs, retries and failures. When the locked row says otherwise the database answers ``full``, nothing is
-changed, and the *full* form locks the execution, reads what the plan depends on, plans completely and writes with
-the same `record_steps`. A record with a valid token is always accepted: in a closing execution it stores the
-outcome and orders nothing, in a paused one it orders and counts but dispatches nothing.
+`record` chooses the form. *Fast* is one statement, for a plan that holds in an execution that is
+running, not paused and never re-run: `record_step` for one success with at most one plain
+successor, `record_steps` for joins, fan-outs, retries and failures. When the locked row says
+otherwise the database answers ``full``, nothing is changed, and the *full* form locks the
+execution, reads what the plan depends on, plans completely and writes with the same `record_steps`.
+A record with a valid token is always accepted: in a closing execution it stores the outcome and
+orders nothing, in a paused one it orders and counts but dispatches nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Attempt:
     """An attempt that has come to its outcome.
 
     Attributes:
-        head: first row of the inline segment this step run belongs to; itself when its message named it.
+        head: first row of the inline segment this step run belongs to; itself when its message
+            named it.
         holder: incarnation that records.
         nonce: drawn once for this record and kept over its repetitions.
         may_continue: whether this process may go on with (name, scope) in the same delivery.
@@ -87,7 +89,7 @@ def record(connection: Connection, attempt: Attempt, settings: Settings) -> Reco
 
 
 def record_full(connection: Connection, attempt: Attempt, settings: Settings) -> Recorded:
-    """Lock the execution, read, plan completely, write: one transaction, whatever state the execution is in."""
+    """Lock the execution, read, plan completely, write: one transaction, in any state."""
     with connection.transaction():
         claimed = attempt.claimed
         locked = executions.lock(connection, claimed.address.execution_id)
@@ -138,7 +140,7 @@ def _plan(attempt: Attempt, settings: Settings) -> _Plan:
 
 
 def _closing_plan(attempt: Attempt, status: ExecutionStatus, settings: Settings) -> _Plan:
-    """Store what is known and order nothing; what a success would have ordered is owed (`closed_by`)."""
+    """Store what is known and order nothing; what a success would order is owed (`closed_by`)."""
     match attempt.outcome:
         case Succeeded() as success:
             plan = _stored(attempt, success, settings)

@@ -81,12 +81,15 @@ def start(
         ]
     if started.input_hash != digest:
         raise Conflict(
-            f"key {key!r} of flow {registered.flow!r} belongs to execution {started.execution_id} with another "
-            f"input (hash {started.input_hash}, this one {digest}); use another key or the same input"
+            f"key {key!r} of flow {registered.flow!r} belongs to execution "
+            f"{started.execution_id} with another "
+            f"input (hash {started.input_hash}, this one {digest}); "
+            f"use another key or the same input"
         )
     if started.expired:
         raise Conflict(
-            f"key {key!r} of flow {registered.flow!r} belongs to execution {started.execution_id}, which is "
+            f"key {key!r} of flow {registered.flow!r} belongs to execution "
+            f"{started.execution_id}, which is "
             "finished and expired; use another key"
         )
     return started, []

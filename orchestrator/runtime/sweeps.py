@@ -1,4 +1,4 @@
-"""Duties of beat and of every worker's pump: bounded, repeatable, harmless when two do them at once."""
+"""Duties of beat and every worker's pump: bounded, repeatable, harmless when done twice."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ class Swept:
 def redrive(
     connection: Connection, settings: Settings, *, steady: bool, limit: int | None = None
 ) -> Swept:
-    """Look at rows whose time has come: due timers and retries, unsent and lost messages, leases that ran out.
+    """Look at rows whose time has come: due, unsent, lost, or under a lease that ran out.
 
     Args:
-        steady: the sweeper has beaten for longer than the outage guard; without it expired leases are left alone,
-            because an outage of the database lets every lease expire and kills nobody.
+        steady: the sweeper has beaten for longer than the outage guard; without it expired leases
+            are left alone, because an outage of the database lets every lease expire and kills
+            nobody.
         limit: rows to look at, the setting's `sweep_limit` when None.
     """
     rows = sweeping.attend(
@@ -56,7 +57,7 @@ def redrive(
 
 
 def close_in_doubt(connection: Connection, row: Attended, settings: Settings) -> bool:
-    """End a step run that was running when its execution closed and whose holder is gone; False if it was not.
+    """End a step run of a closing execution whose holder is gone; False if it was not so.
 
     Whether its body had an effect outside is not known, and its row says so.
     """
@@ -66,7 +67,8 @@ def close_in_doubt(connection: Connection, row: Attended, settings: Settings) ->
             return False
         error = {
             "kind": "InDoubt",
-            "message": "its worker was gone when the execution closed: whether it had an effect is unknown",
+            "message": "its worker was gone when the execution closed: "
+            "whether it had an effect is unknown",
         }
         recorded = moves.record_steps(
             connection,

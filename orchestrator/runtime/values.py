@@ -23,7 +23,7 @@ from orchestrator.store.values import Spread
 
 
 def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -> dict[Read, Any]:
-    """Return the value of every read: encoded JSON, in the shapes that `orchestrator.flow.reading` describes."""
+    """Return the value of every read, in the shapes that `orchestrator.flow.reading` describes."""
     inputs = [read for read in reads if isinstance(read, InputOf)]
     outputs = [read for read in reads if isinstance(read, OutputOf)]
     spreads = [read for read in reads if isinstance(read, OutputsOf)]

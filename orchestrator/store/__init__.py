@@ -1,0 +1,1 @@
+"""SQL only: each function takes a connection, none commits, none decides."""

@@ -1,10 +1,11 @@
 """Connections, and the one place that re-runs a transaction.
 
-A process has two small pools, made lazily and after a fork. The *hot* one hands each thread one psycopg
-connection (the one under SQLAlchemy's) in autocommit with settings that keep the plans of the hot moves in
-lock order (hotpath.md 7). The *calm* one serves everything that is not hot through SQLAlchemy Core.
-Isolation is READ COMMITTED, set by us (protocol.md). `Database.run` re-runs a whole transaction function
-with tenacity on serialization failures, deadlocks and lost connections, and on nothing else.
+A process has two small pools, made lazily and after a fork. The *hot* one hands each thread one
+psycopg connection (the one under SQLAlchemy's) in autocommit with settings that keep the plans of
+the hot moves in lock order (hotpath.md 7). The *calm* one serves everything that is not hot through
+SQLAlchemy Core. Isolation is READ COMMITTED, set by us (protocol.md). `Database.run` re-runs a
+whole transaction function with tenacity on serialization failures, deadlocks and lost connections,
+and on nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential_jitter
 
 from orchestrator.errors import InvalidInput, Unavailable
-
 
 #: What every function of `store` that is hot takes: a psycopg connection.
 Connection = psycopg.Connection[TupleRow]
@@ -51,8 +51,8 @@ _HOT = (
 def is_transient(error: BaseException) -> bool:
     """Return whether running the same transaction again may succeed.
 
-    True for lost or refused connections, serialization failures, deadlocks, lock timeouts and servers that are
-    starting or stopping; classified by SQLSTATE, never by class name.
+    True for lost or refused connections, serialization failures, deadlocks, lock timeouts and
+    servers that are starting or stopping; classified by SQLSTATE, never by class name.
     """
     if isinstance(error, exc.DBAPIError):
         return error.connection_invalidated or (error.orig is not None and is_transient(error.orig))
@@ -70,7 +70,8 @@ class Database:
     Args:
         url: a PostgreSQL address, ``postgresql://user@host/name`` (libpq parameters after ``?``).
         lock_timeout: longest wait for a row lock before the transaction is run again.
-        patience: for how long a transaction is run again while the database is away, before `Unavailable`.
+        patience: for how long a transaction is run again while the database is away, before
+            `Unavailable`.
         clock_offset: moves the database's clock for this process (the virtual clock of tests).
     """
 
@@ -108,17 +109,17 @@ class Database:
         if held is None:
             held = self._engine("hot").raw_connection()
             self._local.held = held
-        connection: Connection = held.driver_connection  # type: ignore[assignment]  # SQLAlchemy types it as Any | None
+        connection: Connection = held.driver_connection  # type: ignore[assignment]
         return connection
 
     @contextmanager
     def calm(self) -> Iterator[CoreConnection]:
-        """Open a SQLAlchemy Core transaction on the calm pool; it commits unless the block raises."""
+        """Open a Core transaction on the calm pool; it commits unless the block raises."""
         with self._engine("calm").begin() as connection:
             yield connection
 
     def direct(self) -> Connection:
-        """Open a connection of its own for a session that must live as long as its owner (advisory locks)."""
+        """Open a connection for a session that lives as long as its owner (advisory locks)."""
         url = self._url.set(drivername="postgresql")
         connection = psycopg.connect(
             url.render_as_string(hide_password=False), autocommit=True, **_KEEPALIVES
@@ -156,7 +157,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``transaction(connection, ...)`` on this thread's hot connection, again while errors are transient.
+        """Run a transaction on this thread's hot connection, again while errors are transient.
 
         Raises:
             Unavailable: the database stayed away for longer than the patience of this `Database`.
@@ -179,7 +180,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``transaction(connection, ...)`` in one Core transaction, again while errors are transient."""
+        """Run a function in one Core transaction, again while errors are transient."""
 
         def once() -> T:
             with self.calm() as connection:
@@ -212,7 +213,8 @@ class Database:
                 raise
             shown = self._url.render_as_string(hide_password=True)
             raise Unavailable(
-                f"the database {shown} did not serve this transaction within {self._patience:.0f} s: "
+                f"the database {shown} did not serve this transaction "
+                f"within {self._patience:.0f} s: "
                 f"{str(error).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
             ) from error
 

@@ -33,14 +33,16 @@ def register(
 ) -> StoredDefinition:
     """Store a definition, or replace the options of the same one; return the row that is stored.
 
-    The caller compares the fingerprint of the answer with its own: another one was stored first under this version.
+    The caller compares the fingerprint of the answer with its own: another one was stored first
+    under this version.
     """
     connection.execute(
         """
         INSERT INTO orchestrator.definitions (name, version, fingerprint, graph, options)
         VALUES (%s, %s, %s, %s::jsonb, %s::jsonb)
         ON CONFLICT ON CONSTRAINT definitions_name_version DO UPDATE SET options = excluded.options
-         WHERE definitions.fingerprint = excluded.fingerprint AND definitions.options <> excluded.options
+         WHERE definitions.fingerprint = excluded.fingerprint
+           AND definitions.options <> excluded.options
         """,
         (name, version, fingerprint, json.dumps(graph), json.dumps(options)),
     )
@@ -56,7 +58,8 @@ def register(
 def find(connection: Connection, definition_id: int) -> StoredDefinition | None:
     """Return the definition with this id."""
     row = connection.execute(
-        "SELECT id, name, version, fingerprint, graph, options FROM orchestrator.definitions WHERE id = %s",
+        "SELECT id, name, version, fingerprint, graph, options FROM orchestrator.definitions"
+        " WHERE id = %s",
         (definition_id,),
     ).fetchone()
     return None if row is None else _stored(row)
@@ -66,7 +69,8 @@ def with_open_executions(connection: Connection) -> list[StoredDefinition]:
     """Return the definitions that executions which have not ended are pinned to."""
     rows = connection.execute(
         """
-        SELECT d.id, d.name, d.version, d.fingerprint, d.graph, d.options FROM orchestrator.definitions d
+        SELECT d.id, d.name, d.version, d.fingerprint, d.graph, d.options
+          FROM orchestrator.definitions d
          WHERE EXISTS (SELECT 1 FROM orchestrator.executions e
                         WHERE e.definition_id = d.id AND e.finished_at IS NULL)
          ORDER BY d.id

@@ -19,7 +19,8 @@ from orchestrator.store import tables
 from orchestrator.store.database import Connection
 
 _STEP_FACTS = (
-    "execution_id, name, scope, run, status, attempt, token, deaths, dispatch, sent, counter_updated, message_sent,"
+    "execution_id, name, scope, run, status, attempt, token, deaths, dispatch, sent,"
+    " counter_updated, message_sent,"
     " wanted, live, items, next, due_at, began_at, ended_at, ended_no, holder, closed_by, error"
 )
 
@@ -55,7 +56,8 @@ def lock(connection: Connection, execution_id: UUID) -> LockedExecution | None:
     row = connection.execute(
         """
         SELECT e.status, e.paused, e.reruns, e.definition_id, x.key
-          FROM orchestrator.executions e JOIN orchestrator.execution_state x ON x.execution_id = e.id
+          FROM orchestrator.executions e
+          JOIN orchestrator.execution_state x ON x.execution_id = e.id
          WHERE e.id = %s FOR NO KEY UPDATE OF e
         """,
         (execution_id,),
@@ -75,18 +77,19 @@ def lock(connection: Connection, execution_id: UUID) -> LockedExecution | None:
 def step_rows(
     connection: Connection, execution_id: UUID, *, names: Sequence[str] | None = None
 ) -> list[StepFacts]:
-    """Return the step runs of an execution, all or those of some names, in the order of their keys."""
+    """Return the step runs of an execution, all or those of some names, in key order."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"SELECT {_STEP_FACTS} FROM orchestrator.steps WHERE execution_id = %s"  # noqa: S608  # constant columns
-            " AND (%s::text[] IS NULL OR name = ANY (%s)) ORDER BY name, scope, run",
+            f"SELECT {_STEP_FACTS} FROM orchestrator.steps"  # noqa: S608  # constant columns
+            " WHERE execution_id = %s AND (%s::text[] IS NULL OR name = ANY (%s))"
+            " ORDER BY name, scope, run",
             (execution_id, names, names),
         ).fetchall()
     return [StepFacts.from_row(row) for row in rows]
 
 
 def current_run(connection: Connection, execution_id: UUID, name: str, scope: str) -> int | None:
-    """Return the run of the row of (name, scope) that is not superseded; None when there is none."""
+    """Return the run of (name, scope) that is not superseded; None when there is none."""
     row = connection.execute(
         "SELECT run FROM orchestrator.steps WHERE execution_id = %s AND name = %s AND scope = %s"
         " AND status <> 'superseded'",
@@ -105,7 +108,7 @@ def set_paused(connection: Connection, execution_id: UUID, *, paused: bool) -> N
 def dispatch_ready(
     connection: Connection, execution_id: UUID, *, unsent_after: timedelta
 ) -> list[Woken]:
-    """Want a message for every ready step run of a locked execution that is due; leave the others to their time."""
+    """Want a message for every ready step run of a locked execution that is due."""
     rows = connection.execute(
         """
         UPDATE orchestrator.steps s
@@ -113,7 +116,8 @@ def dispatch_ready(
                dispatched_at = CASE WHEN early THEN s.dispatched_at ELSE now END,
                due_at = CASE WHEN early THEN s.due_at END,
                attend_at = CASE WHEN early THEN s.due_at ELSE now + %s END
-          FROM (SELECT r.execution_id, r.name, r.scope, r.run, c.now, coalesce(r.due_at > c.now, false) AS early
+          FROM (SELECT r.execution_id, r.name, r.scope, r.run, c.now,
+                       coalesce(r.due_at > c.now, false) AS early
                   FROM orchestrator.steps r, (SELECT orchestrator.now() AS now) c
                  WHERE r.execution_id = %s AND r.status = 'ready') d
          WHERE (s.execution_id, s.name, s.scope, s.run) = (d.execution_id, d.name, d.scope, d.run)
@@ -129,13 +133,14 @@ def dispatch_ready(
 
 
 def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress]:
-    """Return failed and cut-off step runs of a locked execution to where they were; adjust the counters.
+    """Return failed and cut-off step runs of a locked execution to where they were.
 
-    A failed one becomes ready with its attempts counted anew; a cancelled one becomes ready, or waiting when
-    arrivals are missing. What ended while the execution was closing keeps its outcome.
+    A failed one becomes ready with its attempts counted anew; a cancelled one becomes ready, or
+    waiting when arrivals are missing. What ended while the execution was closing keeps its outcome.
 
     Returns:
-        The step runs whose outcome was stored without ordering what follows: the caller orders it now.
+        The step runs whose outcome was stored without ordering what follows: the caller orders it
+            now.
     """
     owing = connection.execute(
         """
@@ -150,15 +155,19 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
         WITH reopened AS (
             UPDATE orchestrator.steps s
                SET status = CASE WHEN s.live < s.wanted THEN 'waiting' ELSE 'ready' END,
-                   attempt = 0, deaths = 0, closed_by = NULL, cancel_asked = false, error = NULL, due_at = NULL,
-                   ended_no = NULL, ended_at = NULL, holder = NULL, lease_until = NULL, attend_at = NULL
+                   attempt = 0, deaths = 0, closed_by = NULL, cancel_asked = false, error = NULL,
+                   due_at = NULL, ended_no = NULL, ended_at = NULL, holder = NULL,
+                   lease_until = NULL, attend_at = NULL
               FROM orchestrator.steps old
              WHERE s.execution_id = %(id)s AND s.status IN ('failed', 'cancelled')
-               AND (old.execution_id, old.name, old.scope, old.run) = (s.execution_id, s.name, s.scope, s.run)
+               AND (old.execution_id, old.name, old.scope, old.run)
+                 = (s.execution_id, s.name, s.scope, s.run)
             RETURNING (old.status = 'failed')::int AS failed),
-        tally AS (SELECT count(*)::int AS ended, coalesce(sum(failed), 0)::int AS failed FROM reopened)
+        tally AS (
+            SELECT count(*)::int AS ended, coalesce(sum(failed), 0)::int AS failed FROM reopened)
         UPDATE orchestrator.executions e
-           SET finished = e.finished - t.ended, failed = e.failed - t.failed, status = 'running', finished_at = NULL
+           SET finished = e.finished - t.ended, failed = e.failed - t.failed, status = 'running',
+               finished_at = NULL
           FROM tally t WHERE e.id = %(id)s
         """,
         {"id": execution_id},
@@ -173,16 +182,22 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
         WITH gone AS (
             UPDATE orchestrator.steps s
                SET status = 'superseded', attend_at = NULL, due_at = NULL, sent = s.dispatch,
-                   ended_no = coalesce(s.ended_no, e.position), ended_at = coalesce(s.ended_at, orchestrator.now())
-              FROM unnest(%(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[]) AS a(name, scope, run),
+                   ended_no = coalesce(s.ended_no, e.position),
+                   ended_at = coalesce(s.ended_at, orchestrator.now())
+              FROM unnest(%(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[])
+                     AS a(name, scope, run),
                    orchestrator.steps old, orchestrator.executions e
-             WHERE s.execution_id = %(id)s AND (s.name, s.scope, s.run) = (a.name, a.scope, a.run) AND e.id = %(id)s
-               AND (old.execution_id, old.name, old.scope, old.run) = (s.execution_id, s.name, s.scope, s.run)
-            RETURNING (old.ended_no IS NOT NULL)::int AS ended, (old.status = 'failed')::int AS failed),
+             WHERE s.execution_id = %(id)s AND (s.name, s.scope, s.run) = (a.name, a.scope, a.run)
+               AND e.id = %(id)s
+               AND (old.execution_id, old.name, old.scope, old.run)
+                 = (s.execution_id, s.name, s.scope, s.run)
+            RETURNING (old.ended_no IS NOT NULL)::int AS ended,
+                      (old.status = 'failed')::int AS failed),
         tally AS (SELECT count(*)::int AS rows, coalesce(sum(ended), 0)::int AS ended,
                          coalesce(sum(failed), 0)::int AS failed FROM gone)
         UPDATE orchestrator.executions e
-           SET started = e.started - t.rows, finished = e.finished - t.ended, failed = e.failed - t.failed,
+           SET started = e.started - t.rows, finished = e.finished - t.ended,
+               failed = e.failed - t.failed,
                status = 'running', finished_at = NULL
           FROM tally t WHERE e.id = %(id)s
         """,
@@ -206,12 +221,16 @@ def insert_rerun(
     connection.execute(
         """
         WITH made AS (
-            INSERT INTO orchestrator.steps (execution_id, name, scope, run, status, queue, wanted, live, items, next)
-            SELECT %(id)s, r.name, r.scope, r.run, r.status, r.queue, r.wanted, r.live, r.items, r.next
-              FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(name text, scope text, run smallint, status text,
+            INSERT INTO orchestrator.steps
+                   (execution_id, name, scope, run, status, queue, wanted, live, items, next)
+            SELECT %(id)s, r.name, r.scope, r.run, r.status, r.queue, r.wanted, r.live, r.items,
+                   r.next
+              FROM jsonb_to_recordset(%(rows)s::jsonb)
+                  AS r(name text, scope text, run smallint, status text,
                    queue text, wanted integer, live integer, items integer, next integer)
             RETURNING 1)
-        UPDATE orchestrator.executions SET started = started + (SELECT count(*) FROM made), reruns = reruns + 1
+        UPDATE orchestrator.executions
+           SET started = started + (SELECT count(*) FROM made), reruns = reruns + 1
          WHERE id = %(id)s
         """,
         {"id": execution_id, "rows": json.dumps(list(rows))},
@@ -225,10 +244,12 @@ def write_line(
     connection.execute(
         """
         WITH moved AS (
-            UPDATE orchestrator.executions SET position = position + 1 WHERE id = %(id)s RETURNING position),
+            UPDATE orchestrator.executions SET position = position + 1 WHERE id = %(id)s
+            RETURNING position),
         line AS (
             INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor, data)
-            SELECT %(id)s, position, orchestrator.now(), %(kind)s, %(actor)s, %(data)s::jsonb FROM moved)
+            SELECT %(id)s, position, orchestrator.now(), %(kind)s, %(actor)s, %(data)s::jsonb
+              FROM moved)
         INSERT INTO orchestrator.audit (at, actor, act, execution_id, detail)
         VALUES (orchestrator.now(), %(actor)s, %(kind)s, %(id)s, %(data)s::jsonb)
         """,
@@ -257,16 +278,19 @@ def release(connection: Connection, execution_id: UUID) -> None:
 
 
 def count_row(connection: Connection, address: StepAddress) -> bool:
-    """Count a step run that its locked execution does not include yet (`counter_updated` unset); False if it does."""
+    """Count a step run that its locked execution does not include yet; False if it does."""
     return (
         connection.execute(
             """
             WITH counted AS (
                 UPDATE orchestrator.steps SET counter_updated = true
-                 WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s AND NOT counter_updated
-                RETURNING execution_id, (ended_no IS NOT NULL)::int AS ended, (status = 'failed')::int AS failed)
+                 WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
+                   AND NOT counter_updated
+                RETURNING execution_id, (ended_no IS NOT NULL)::int AS ended,
+                          (status = 'failed')::int AS failed)
             UPDATE orchestrator.executions e
-               SET started = e.started + 1, finished = e.finished + c.ended, failed = e.failed + c.failed
+               SET started = e.started + 1, finished = e.finished + c.ended,
+                   failed = e.failed + c.failed
               FROM counted c WHERE e.id = c.execution_id
             """,
             address,
@@ -278,12 +302,14 @@ def count_row(connection: Connection, address: StepAddress) -> bool:
 def dispatch_unsent(
     connection: Connection, address: StepAddress, *, unsent_after: timedelta
 ) -> Woken | None:
-    """Want a new message for a ready step run whose newest one was not confirmed; None when none is missing."""
+    """Want a new message for a ready step run whose newest is unconfirmed; None if none is."""
     row = connection.execute(
         """
         UPDATE orchestrator.steps
-           SET dispatch = dispatch + 1, dispatched_at = orchestrator.now(), attend_at = orchestrator.now() + %s
-         WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s AND status = 'ready' AND NOT message_sent
+           SET dispatch = dispatch + 1, dispatched_at = orchestrator.now(),
+               attend_at = orchestrator.now() + %s
+         WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s AND status = 'ready'
+           AND NOT message_sent
         RETURNING execution_id, name, scope, run, dispatch, queue
         """,
         (unsent_after, *address),

@@ -12,13 +12,15 @@ def expire_executions(
 ) -> int:
     """Delete up to ``limit`` executions that ended more than ``keep`` ago, with all their rows.
 
-    Their keys stay as tombstones until ``key_keep`` after the end, longer than any redelivery can take.
+    Their keys stay as tombstones until ``key_keep`` after the end, longer than any redelivery can
+    take.
     """
     with connection.transaction():
         rows = connection.execute(
             """
             SELECT id, finished_at FROM orchestrator.executions
-             WHERE id < orchestrator.uuid7_at(orchestrator.now() - %s) AND finished_at < orchestrator.now() - %s
+             WHERE id < orchestrator.uuid7_at(orchestrator.now() - %s)
+               AND finished_at < orchestrator.now() - %s
              ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
             """,
             (keep, keep, limit),
@@ -29,7 +31,8 @@ def expire_executions(
         connection.execute(
             """
             UPDATE orchestrator.keys k SET expires_at = d.finished_at + %s
-              FROM unnest(%s::uuid[], %s::timestamptz[]) AS d(id, finished_at), orchestrator.execution_state x,
+              FROM unnest(%s::uuid[], %s::timestamptz[]) AS d(id, finished_at),
+                   orchestrator.execution_state x,
                    orchestrator.executions e, orchestrator.definitions f
              WHERE x.execution_id = d.id AND e.id = d.id AND f.id = e.definition_id
                AND k.definition = f.name AND k.key = x.key AND k.execution_id = d.id

@@ -44,7 +44,8 @@ def insert(
         f"""
         WITH made AS (SELECT orchestrator.uuid7() AS id, orchestrator.now() AS now),
         lock AS MATERIALIZED (SELECT pg_advisory_lock({_LOCK_KEY.format("m.id")}) FROM made m)
-        INSERT INTO orchestrator.workers (id, parent, host, pid, born_at, started_at, beat_at, queues, functions)
+        INSERT INTO orchestrator.workers
+               (id, parent, host, pid, born_at, started_at, beat_at, queues, functions)
         SELECT m.id, %s, %s, %s, %s, m.now, m.now, %s, %s FROM made m, lock
         RETURNING id
         """,  # noqa: S608  # the only thing formatted in is the constant above
@@ -56,9 +57,9 @@ def insert(
 
 
 def relock(connection: Connection, incarnation: UUID) -> bool:
-    """Take the lock of this incarnation on a new session; False while the old session still holds it."""
+    """Take this incarnation's lock on a new session; False while the old one still holds it."""
     row = connection.execute(
-        f"SELECT pg_try_advisory_lock({_LOCK_KEY.format('%s::uuid')})",  # noqa: S608  # constant
+        f"SELECT pg_try_advisory_lock({_LOCK_KEY.format('%s::uuid')})",  # constant
         (incarnation,),
     ).fetchone()
     return row is not None and row[0]
@@ -73,14 +74,16 @@ def is_alive(connection: Connection, incarnation: UUID) -> bool:
 
 
 def beat(connection: Connection, claims: Mapping[UUID, Mapping[str, Sequence[str]]]) -> set[UUID]:
-    """Renew the beat of these incarnations and store what each claimed last; return those still alive.
+    """Renew the beat of these incarnations, store what each claimed last; return the living.
 
     Args:
-        claims: per incarnation, per queue: [dispatch time of the newest message claimed, time of that claim].
+        claims: per incarnation, per queue: [dispatch time of the newest message claimed, time of
+            that claim].
     """
     rows = connection.execute(
         """
-        UPDATE orchestrator.workers w SET beat_at = orchestrator.now(), claims = w.claims || b.claims
+        UPDATE orchestrator.workers w
+           SET beat_at = orchestrator.now(), claims = w.claims || b.claims
           FROM unnest(%s::uuid[], %s::jsonb[]) AS b(id, claims)
          WHERE w.id = b.id AND w.ended_at IS NULL RETURNING w.id
         """,
@@ -139,12 +142,14 @@ def end(
         ).fetchone()
         if row is None:
             return None
-        # heads of its inline segments lead to the rows behind them, which have no `attend_at` of their own
+        # heads of its inline segments lead to the rows behind them, which have no `attend_at` of
+        # their own
         held = connection.execute(
             """
             WITH watched AS MATERIALIZED (
                 SELECT execution_id, name, scope, run FROM orchestrator.steps
-                 WHERE attend_at IS NOT NULL AND holder = %(id)s AND status <> 'ready' AND status <> 'waiting'),
+                 WHERE attend_at IS NOT NULL AND holder = %(id)s
+                   AND status <> 'ready' AND status <> 'waiting'),
             held AS MATERIALIZED (
                 SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
                  WHERE s.execution_id IN (SELECT w.execution_id FROM watched w)
@@ -153,7 +158,8 @@ def end(
                  ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE)
             UPDATE orchestrator.steps s SET attend_at = orchestrator.now()
               FROM held h
-             WHERE (s.execution_id, s.name, s.scope, s.run) = (h.execution_id, h.name, h.scope, h.run)
+             WHERE (s.execution_id, s.name, s.scope, s.run)
+                 = (h.execution_id, h.name, h.scope, h.run)
             """,
             {"id": incarnation},
         ).rowcount
@@ -161,13 +167,15 @@ def end(
 
 
 def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:
-    """Give these step runs back: nobody holds them, no death is counted, the attempt is not spent."""
+    """Give these step runs back: nobody holds them; no death, no attempt is counted."""
     return connection.execute(
         """
         UPDATE orchestrator.steps s
-           SET status = 'ready', attempt = s.attempt - 1, token = s.token + 1, holder = NULL, lease_until = NULL,
+           SET status = 'ready', attempt = s.attempt - 1, token = s.token + 1, holder = NULL,
+               lease_until = NULL,
                due_at = NULL, attend_at = orchestrator.now()
-          FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[]) AS r(execution_id, name, scope, run)
+          FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[])
+                 AS r(execution_id, name, scope, run)
          WHERE (s.execution_id, s.name, s.scope, s.run) = (r.execution_id, r.name, r.scope, r.run)
            AND s.holder = %s AND s.status = 'running'
         """,
@@ -184,7 +192,8 @@ def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepA
 def knows_function(connection: Connection, function: str) -> bool:
     """Return whether any living worker has this step function."""
     row = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM orchestrator.workers WHERE ended_at IS NULL AND %s = ANY (functions))",
+        "SELECT EXISTS (SELECT 1 FROM orchestrator.workers"
+        " WHERE ended_at IS NULL AND %s = ANY (functions))",
         (function,),
     ).fetchone()
     return row is not None and row[0]
@@ -193,13 +202,15 @@ def knows_function(connection: Connection, function: str) -> bool:
 def postpone(
     connection: Connection, address: StepAddress, *, delay: timedelta, error: Mapping[str, Any]
 ) -> bool:
-    """Make a ready step run due later, without an attempt: the worker that got its message lacks its function."""
+    """Make a ready step run due later, without an attempt: its worker lacks its function."""
     return (
         connection.execute(
             """
             UPDATE orchestrator.steps
-               SET due_at = orchestrator.now() + %s, attend_at = orchestrator.now() + %s, error = %s::jsonb
-             WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s AND status = 'ready' AND due_at IS NULL
+               SET due_at = orchestrator.now() + %s, attend_at = orchestrator.now() + %s,
+                   error = %s::jsonb
+             WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
+               AND status = 'ready' AND due_at IS NULL
             """,
             (delay, delay, json.dumps(error), *address),
         ).rowcount
@@ -224,7 +235,8 @@ def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
     return connection.execute(
         """
         DELETE FROM orchestrator.workers WHERE id IN (
-            SELECT id FROM orchestrator.workers WHERE ended_at < orchestrator.now() - %s ORDER BY id LIMIT %s)
+            SELECT id FROM orchestrator.workers WHERE ended_at < orchestrator.now() - %s
+             ORDER BY id LIMIT %s)
         """,
         (older_than, limit),
     ).rowcount

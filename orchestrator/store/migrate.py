@@ -40,10 +40,12 @@ class SchemaStatus:
 def upgrade(database_url: str) -> tuple[str, ...]:
     """Bring the schema to the newest revision; return the revisions run, oldest first.
 
-    Safe to call from several processes at once: the work is done under an advisory lock, the others wait.
+    Safe to call from several processes at once: the work is done under an advisory lock, the others
+    wait.
 
     Raises:
-        Unavailable: the database cannot be reached, is older than PostgreSQL 14, or was migrated by a later release.
+        Unavailable: the database cannot be reached, is older than PostgreSQL 14, or was migrated by
+            a later release.
     """
     with _connect(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
@@ -87,14 +89,16 @@ def require_current(database_url: str) -> None:
         raise Unavailable(_too_new(found))
     if found.pending:
         raise Unavailable(
-            f"the database's schema is at {found.current or 'nothing'}, this release needs {found.newest}: "
+            f"the database's schema is at {found.current or 'nothing'}, "
+            f"this release needs {found.newest}: "
             "run `orchestrator db upgrade`"
         )
 
 
 def _too_new(found: SchemaStatus) -> str:
     return (
-        f"the database's schema {found.current} is newer than this release, which knows up to {found.newest}: "
+        f"the database's schema {found.current} is newer than this release, "
+        f"which knows up to {found.newest}: "
         "install the release that migrated it"
     )
 

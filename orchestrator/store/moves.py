@@ -1,9 +1,9 @@
 """The hot moves: start, claim, load, record, mark. One round trip and one commit each.
 
-They are the calls of the functions of migration 0002 (protocol.md 4); each takes a psycopg connection in
-autocommit, or inside a transaction that the full form of a record has opened. Arrays of ids travel as array
-literals written by hand, which costs the client less than the driver's adaption (hotpath.md 3). None of
-them decides anything.
+They are the calls of the functions of migration 0002 (protocol.md 4); each takes a psycopg
+connection in autocommit, or inside a transaction that the full form of a record has opened. Arrays
+of ids travel as array literals written by hand, which costs the client less than the driver's
+adaption (hotpath.md 3). None of them decides anything.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ SELECT execution_id, created, input_hash, expired
   FROM orchestrator.start_execution_1(%s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s)
 """
 _CLAIM = """
-SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items, queue,
-       dispatched_at, definition_id, key
-  FROM orchestrator.claim_steps_1(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[], %s, %s, %s)
+SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items,
+       queue, dispatched_at, definition_id, key
+  FROM orchestrator.claim_steps_1(%s::uuid[], %s::text[], %s::text[], %s::smallint[],
+                                    %s::integer[], %s, %s, %s)
 """
 _RECORD_STEP = """
 SELECT orchestrator.record_step_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s, %s, %s, %s, %s,
@@ -34,8 +35,8 @@ SELECT orchestrator.record_step_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %
 """
 _RECORD_STEPS = """
 SELECT kind, name, scope, run, number, token, attempt, queue, wanted, live, items
-  FROM orchestrator.record_steps_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s::jsonb, %s::jsonb, %s::jsonb,
-       %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s::smallint, %s, %s)
+  FROM orchestrator.record_steps_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s::jsonb,
+       %s::jsonb, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s::smallint, %s, %s)
 """
 _ORDERED_BY = """
 SELECT kind, name, scope, run, number, token, attempt, queue, wanted, live, items
@@ -83,7 +84,8 @@ def claim(
 
     Args:
         wanted: step runs and the number of the message that named each.
-        nonce: drawn once per call and kept over its repetitions: the same nonce again gets the same answer.
+        nonce: drawn once per call and kept over its repetitions: the same nonce again gets the same
+            answer.
     """
     rows = connection.execute(
         _CLAIM,
@@ -203,10 +205,13 @@ def record_steps(
     lease: timedelta = timedelta(0),
     unsent_after: timedelta = timedelta(0),
 ) -> Recorded:
-    """Store outcomes of one execution and all that follows from them; migration 0002 says what each part means.
+    """Store outcomes of one execution and all that follows from them.
+
+    Migration 0002 says what each part means.
 
     Args:
-        expected: (status, paused, reruns) for which the plan was made; any other state answers ``full``.
+        expected: (status, paused, reruns) for which the plan was made; any other state answers
+            ``full``.
     """
     rows = connection.execute(
         _RECORD_STEPS,
@@ -234,10 +239,11 @@ def record_steps(
 
 
 def recall(connection: Connection, claimed: Claimed, nonce: int) -> Recorded | None:
-    """Return the answer of a record whose commit succeeded though its answer was lost; None if there was none."""
+    """Return the answer of a record whose commit succeeded though its answer was lost."""
     address = claimed.address
     row = connection.execute(
-        "SELECT status FROM orchestrator.steps WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s"
+        "SELECT status FROM orchestrator.steps"
+        " WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s"
         " AND nonce = %s AND (status <> 'running' OR token > %s)",
         (*address, nonce, claimed.token),
     ).fetchone()
@@ -248,7 +254,7 @@ def recall(connection: Connection, claimed: Claimed, nonce: int) -> Recorded | N
 
 
 def mark_sent(connection: Connection, messages: Sequence[StepMessage]) -> None:
-    """Mark confirmed messages. A late confirm of an older message proves nothing newer (protocol.md 1).
+    """Mark confirmed messages. A late confirm of an older message proves nothing newer.
 
     Committed without waiting for the disk: a mark lost in a crash costs one message sent again.
     """
@@ -270,7 +276,8 @@ def mark_sent(connection: Connection, messages: Sequence[StepMessage]) -> None:
                  ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s SKIP LOCKED)
             UPDATE orchestrator.steps s SET sent = greatest(s.sent, m.number)
               FROM marked m
-             WHERE (s.execution_id, s.name, s.scope, s.run) = (m.execution_id, m.name, m.scope, m.run)
+             WHERE (s.execution_id, s.name, s.scope, s.run)
+                 = (m.execution_id, m.name, m.scope, m.run)
             """,
             (
                 _array(str(address.execution_id) for address in newest),
@@ -289,7 +296,9 @@ def renew(
     lease: timedelta,
     progress: Sequence[str | None] | None = None,
 ) -> list[tuple[StepAddress, bool]]:
-    """Lengthen the leases of exactly these (step run, token) pairs, also after their end while nobody took them.
+    """Lengthen the leases of exactly these (step run, token) pairs.
+
+    Also after their end, while nobody took them.
 
     Args:
         progress: heartbeat data as JSON text, one per pair; None leaves what is stored.
@@ -306,7 +315,8 @@ def renew(
            SET lease_until = c.now + %s,
                attend_at = CASE WHEN s.attend_at IS NOT NULL THEN c.now + %s END,
                progress = coalesce(r.progress::jsonb, s.progress)
-          FROM clock c, unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[], %s::text[])
+          FROM clock c,
+               unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[], %s::text[])
                AS r(execution_id, name, scope, run, token, progress)
          WHERE (s.execution_id, s.name, s.scope, s.run) = (r.execution_id, r.name, r.scope, r.run)
            AND s.token = r.token AND s.status = 'running'

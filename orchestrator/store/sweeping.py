@@ -1,8 +1,9 @@
 """What the sweeps look at: rows whose `attend_at` has come (protocol.md 5, 6, 8).
 
-One index serves due, unsent, lost and expired leases alike. A sweep first takes the rows' locks, skipping
-locked ones, and judges them in the next statement, where rows of other tables are current. What it reads of
-executions and workers is advisory: the claim and the record check again under their own locks.
+One index serves due, unsent, lost and expired leases alike. A sweep first takes the rows' locks,
+skipping locked ones, and judges them in the next statement, where rows of other tables are current.
+What it reads of executions and workers is advisory: the claim and the record check again under
+their own locks.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ SELECT execution_id, name, scope, run FROM orchestrator.steps
  WHERE attend_at <= orchestrator.now() ORDER BY attend_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# A message is wanted anew when none newer than the claim was wanted, when the newest was not confirmed, or when a
-# due time has come; a confirmed one is presumed lost by the rule of protocol.md 6, at doubling distances.
+# A message is wanted anew when none newer than the claim was wanted, when the newest was not
+# confirmed, or when a due time has come; a confirmed one is presumed lost by the rule of
+# protocol.md 6, at doubling distances.
 _JUDGE = """
 WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
 traffic AS MATERIALIZED (
-    SELECT c.key AS queue, max((c.value->>0)::timestamptz) AS newest, max((c.value->>1)::timestamptz) AS latest
+    SELECT c.key AS queue, max((c.value->>0)::timestamptz) AS newest,
+           max((c.value->>1)::timestamptz) AS latest
       FROM orchestrator.workers w, jsonb_each(w.claims) c GROUP BY 1),
 seen AS MATERIALIZED (
-    SELECT s.execution_id, s.name, s.scope, s.run, e.status AS execution, e.paused, e.definition_id, d.name AS flow,
+    SELECT s.execution_id, s.name, s.scope, s.run, e.status AS execution, e.paused,
+           e.definition_id, d.name AS flow,
            x.key, s.ended_no IS NOT NULL AS ended,
            s.status = 'running' AS running,
            w.ended_at IS NOT NULL AS orphan,
@@ -47,12 +51,14 @@ seen AS MATERIALIZED (
       LEFT JOIN orchestrator.workers w ON w.id = s.holder
       LEFT JOIN traffic q ON q.queue = s.queue
      CROSS JOIN clock c
-     CROSS JOIN LATERAL (SELECT %(lost_after)s * power(2, least(greatest(s.dispatch - s.claimed - 1, 0), 6))
+     CROSS JOIN LATERAL (
+         SELECT %(lost_after)s * power(2, least(greatest(s.dispatch - s.claimed - 1, 0), 6))
                          AS distance) t),
 verdict AS MATERIALIZED (
     SELECT s.*, CASE
                WHEN s.ended THEN 'head'
-               WHEN s.execution IS NULL OR s.execution IN ('succeeded', 'failed', 'cancelled') THEN 'over'
+               WHEN s.execution IS NULL OR s.execution IN ('succeeded', 'failed', 'cancelled')
+               THEN 'over'
                WHEN s.held THEN 'held'
                WHEN s.running AND NOT s.orphan AND NOT %(steady)s THEN 'wait'
                WHEN s.running AND s.execution <> 'running' THEN 'in doubt'
@@ -75,15 +81,18 @@ UPDATE orchestrator.steps s
            ELSE c.now + %(unsent_after)s END
   FROM verdict v, clock c
  WHERE (s.execution_id, s.name, s.scope, s.run) = (v.execution_id, v.name, v.scope, v.run)
-RETURNING v.verdict, s.execution_id, s.name, s.scope, s.run, v.definition_id, v.flow, v.key, s.dispatch, s.queue,
+RETURNING v.verdict, s.execution_id, s.name, s.scope, s.run, v.definition_id, v.flow, v.key,
+          s.dispatch, s.queue,
           s.token, s.holder, v.lost AND NOT v.unsent, v.orphan
 """
 
-# The head of an inline segment keeps an eye on the rows behind it, which have no `attend_at` of their own.
+# The head of an inline segment keeps an eye on the rows behind it, which have no `attend_at` of
+# their own.
 _STRANDED = """
 WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
 head AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[], %(holders)s::uuid[])
+    SELECT * FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[],
+                         %(runs)s::smallint[], %(holders)s::uuid[])
         AS h(execution_id, name, scope, run, holder)),
 behind AS MATERIALIZED (
     SELECT s.execution_id, s.name, s.scope, s.run, s.holder,
@@ -96,12 +105,14 @@ behind AS MATERIALIZED (
      ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s SKIP LOCKED),
 woken AS (
     UPDATE orchestrator.steps s SET attend_at = c.now FROM behind b, clock c
-     WHERE (s.execution_id, s.name, s.scope, s.run) = (b.execution_id, b.name, b.scope, b.run) AND b.stranded
+     WHERE (s.execution_id, s.name, s.scope, s.run) = (b.execution_id, b.name, b.scope, b.run)
+       AND b.stranded
     RETURNING 1)
 UPDATE orchestrator.steps s SET attend_at = c.now + %(lease)s
   FROM head h, clock c
  WHERE (s.execution_id, s.name, s.scope, s.run) = (h.execution_id, h.name, h.scope, h.run)
-   AND EXISTS (SELECT 1 FROM behind b WHERE b.execution_id = h.execution_id AND b.holder = h.holder AND NOT b.stranded)
+   AND EXISTS (SELECT 1 FROM behind b
+                WHERE b.execution_id = h.execution_id AND b.holder = h.holder AND NOT b.stranded)
 """
 
 
@@ -110,9 +121,9 @@ class Attended:
     """A row that a sweep looked at.
 
     Attributes:
-        verdict: ``send`` (a message was wanted: send number ``number``), ``in doubt`` (running in a closing execution
-            with nobody holding it), or what it waits for: ``held``, ``sent``, ``early``, ``paused``, ``wait``,
-            ``head``, ``over``.
+        verdict: ``send`` (a message was wanted: send number ``number``), ``in doubt`` (running in a
+            closing execution with nobody holding it), or what it waits for: ``held``, ``sent``,
+            ``early``, ``paused``, ``wait``, ``head``, ``over``.
         lost: the message before this one is presumed lost.
         orphan: the holder's incarnation has ended.
     """
@@ -191,14 +202,16 @@ def next_due(connection: Connection) -> timedelta | None:
 
 
 def presume_lost(connection: Connection, queues: Sequence[str], before: datetime) -> int:
-    """Want new messages for every unclaimed step run of these queues that was sent before ``before``.
+    """Want new messages for the unclaimed step runs of these queues sent before a moment.
 
-    For the file broker, where a killed worker takes the messages it had reserved with it (protocol.md 6).
+    For the file broker, where a killed worker takes the messages it had reserved with it
+    (protocol.md 6).
     """
     return connection.execute(
         """
         UPDATE orchestrator.steps SET dispatch = dispatch + 1, attend_at = orchestrator.now()
-         WHERE attend_at IS NOT NULL AND status = 'ready' AND queue = ANY (%s) AND dispatched_at < %s
+         WHERE attend_at IS NOT NULL AND status = 'ready' AND queue = ANY (%s)
+           AND dispatched_at < %s
            AND dispatch > claimed AND due_at IS NULL
         """,
         (list(queues), before),
@@ -206,13 +219,14 @@ def presume_lost(connection: Connection, queues: Sequence[str], before: datetime
 
 
 def strand(connection: Connection, address: StepAddress) -> list[StepAddress]:
-    """Return the step runs of this execution whose holder has ended: where a redelivered message goes on."""
+    """Return step runs whose holder has ended: where a redelivered message goes on."""
     rows = connection.execute(
         """
         SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
           JOIN orchestrator.workers w ON w.id = s.holder
          WHERE s.execution_id = %(execution)s AND s.status = 'running' AND w.ended_at IS NOT NULL
-           AND w.id = (SELECT h.holder FROM orchestrator.steps h WHERE h.execution_id = %(execution)s
+           AND w.id = (SELECT h.holder FROM orchestrator.steps h
+                        WHERE h.execution_id = %(execution)s
                           AND h.name = %(name)s AND h.scope = %(scope)s AND h.run = %(run)s)
         """,
         {

@@ -9,66 +9,68 @@ from uuid import UUID
 
 from orchestrator.store.database import Connection
 
-#: Items stored per row of `payloads`: small enough that reading one item does not unpack a whole list.
+#: Items stored per row of `payloads`: small enough that reading one item does not unpack a whole
+#: list.
 ITEMS_PER_PART = 100
 
-_OUTPUT = """
-SELECT {tag}, {place}, coalesce(s.output, p.value)
-  FROM {asked}
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND {match} AND s.status = 'succeeded'
-  LEFT JOIN orchestrator.payloads p ON s.output IS NULL AND p.execution_id = s.execution_id AND p.name = s.name
-       AND p.scope = s.scope AND p.run = s.run AND p.kind = 'output' AND p.part = 0
-"""
 _SPREAD = (
     "s.name = a.name AND s.scope >= a.prefix AND s.scope < a.prefix || '~' AND s.scope ~ a.pattern"
 )
-_SPREAD_ASKED = (
-    "unnest(%({0}_names)s::text[], %({0}_prefixes)s::text[], %({0}_patterns)s::text[])"
-    " WITH ORDINALITY AS a(name, prefix, pattern, i)"
-)
-_LOAD = " UNION ALL ".join(
-    [
-        "SELECT 'input', 0::bigint, NULL::text, input FROM orchestrator.execution_state"
-        " WHERE execution_id = %(execution)s AND %(input)s",
-        _OUTPUT.format(
-            tag="'output'",
-            place="a.i, s.scope",
-            asked="unnest(%(names)s::text[], %(scopes)s::text[]) WITH ORDINALITY AS a(name, scope, i)",
-            match="s.name = a.name AND s.scope = a.scope",
-        ),
-        _OUTPUT.format(
-            tag="'outputs'",
-            place="a.i, s.scope",
-            asked=_SPREAD_ASKED.format("spread"),
-            match=_SPREAD,
-        ),
-        "SELECT 'count', a.i, s.scope, to_jsonb(s.items) FROM "
-        + _SPREAD_ASKED.format("count")
-        + " JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND "
-        + _SPREAD
-        + " AND s.status <> 'superseded' AND s.items IS NOT NULL",
-        # an each that was re-run has stored its list anew under a higher run
-        "SELECT 'item', a.i, NULL, (SELECT p.value -> (a.index %% {0}) FROM orchestrator.payloads p"
-        " WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = a.scope AND p.kind = 'items'"
-        " AND p.part = a.index / {0} ORDER BY p.run DESC LIMIT 1)"
-        " FROM unnest(%(item_names)s::text[], %(item_scopes)s::text[], %(item_indexes)s::integer[])"
-        " WITH ORDINALITY AS a(name, scope, index, i)".format(ITEMS_PER_PART),
-        "SELECT 'items', a.i, s.scope, (SELECT jsonb_agg(e.value ORDER BY p.part, e.ordinality)"
-        " FROM orchestrator.payloads p, jsonb_array_elements(p.value) WITH ORDINALITY AS e(value, ordinality)"
-        " WHERE p.execution_id = s.execution_id AND p.name = s.name AND p.scope = s.scope AND p.kind = 'items'"
-        " AND p.run = (SELECT max(q.run) FROM orchestrator.payloads q WHERE q.execution_id = s.execution_id"
-        " AND q.name = s.name AND q.scope = s.scope AND q.kind = 'items')) FROM "
-        + _SPREAD_ASKED.format("list")
-        + " JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND "
-        + _SPREAD
-        + " AND s.status <> 'superseded' AND s.items IS NOT NULL",
-    ]
-)
+_LOAD = """
+SELECT 'input', 0::bigint, NULL::text, input
+  FROM orchestrator.execution_state
+ WHERE execution_id = %(execution)s AND %(input)s
+UNION ALL
+SELECT 'output', a.i, s.scope, coalesce(s.output, p.value)
+  FROM unnest(%(names)s::text[], %(scopes)s::text[]) WITH ORDINALITY AS a(name, scope, i)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s
+   AND s.name = a.name AND s.scope = a.scope AND s.status = 'succeeded'
+  LEFT JOIN orchestrator.payloads p
+    ON s.output IS NULL AND p.execution_id = s.execution_id AND p.name = s.name
+   AND p.scope = s.scope AND p.run = s.run AND p.kind = 'output' AND p.part = 0
+UNION ALL
+SELECT 'outputs', a.i, s.scope, coalesce(s.output, p.value)
+  FROM unnest(%(spread_names)s::text[], %(spread_prefixes)s::text[], %(spread_patterns)s::text[])
+       WITH ORDINALITY AS a(name, prefix, pattern, i)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
+   AND s.status = 'succeeded'
+  LEFT JOIN orchestrator.payloads p
+    ON s.output IS NULL AND p.execution_id = s.execution_id AND p.name = s.name
+   AND p.scope = s.scope AND p.run = s.run AND p.kind = 'output' AND p.part = 0
+UNION ALL
+SELECT 'count', a.i, s.scope, to_jsonb(s.items)
+  FROM unnest(%(count_names)s::text[], %(count_prefixes)s::text[], %(count_patterns)s::text[])
+       WITH ORDINALITY AS a(name, prefix, pattern, i)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
+   AND s.status <> 'superseded' AND s.items IS NOT NULL
+UNION ALL
+-- an each that was re-run has stored its list anew under a higher run
+SELECT 'item', a.i, NULL, (
+           SELECT p.value -> (a.index %% <part>) FROM orchestrator.payloads p
+            WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = a.scope
+              AND p.kind = 'items' AND p.part = a.index / <part> ORDER BY p.run DESC LIMIT 1)
+  FROM unnest(%(item_names)s::text[], %(item_scopes)s::text[], %(item_indexes)s::integer[])
+       WITH ORDINALITY AS a(name, scope, index, i)
+UNION ALL
+SELECT 'items', a.i, s.scope, (
+           SELECT jsonb_agg(e.value ORDER BY p.part, e.ordinality)
+             FROM orchestrator.payloads p,
+                  jsonb_array_elements(p.value) WITH ORDINALITY AS e(value, ordinality)
+            WHERE p.execution_id = s.execution_id AND p.name = s.name AND p.scope = s.scope
+              AND p.kind = 'items'
+              AND p.run = (SELECT max(q.run) FROM orchestrator.payloads q
+                            WHERE q.execution_id = s.execution_id
+                              AND q.name = s.name AND q.scope = s.scope AND q.kind = 'items'))
+  FROM unnest(%(list_names)s::text[], %(list_prefixes)s::text[], %(list_patterns)s::text[])
+       WITH ORDINALITY AS a(name, prefix, pattern, i)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
+   AND s.status <> 'superseded' AND s.items IS NOT NULL
+""".replace("<spread>", _SPREAD).replace("<part>", str(ITEMS_PER_PART))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Rows of one name in every scope that matches ``pattern`` (a regular expression) and begins with ``prefix``."""
+    """Rows of one name in every scope with this prefix that matches a regular expression."""
 
     name: str
     prefix: str
@@ -101,7 +103,7 @@ def load(
     items: Sequence[tuple[str, str, int]] = (),
     lists: Sequence[Spread] = (),
 ) -> Loaded:
-    """Fetch the values of one execution: outputs of succeeded step runs, items of fan-outs, the input.
+    """Fetch values of one execution: outputs of succeeded step runs, items, the input.
 
     Args:
         outputs: (name, scope) of single step runs.

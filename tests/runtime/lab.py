@@ -1,7 +1,8 @@
 """The runtime in one process: real database, virtual clock, workers that stop where a test wants.
 
-A crash is simply not calling the next move: every public runtime function is one transaction, so between
-two of them is where a process can die. Messages land in a list from which a test delivers, doubles or drops.
+A crash is simply not calling the next move: every public runtime function is one transaction, so
+between two of them is where a process can die. Messages land in a list from which a test delivers,
+doubles or drops.
 """
 
 from __future__ import annotations
@@ -104,9 +105,7 @@ class Lab:
         """A new worker process."""
         known = catalogue if catalogue is not None else self.catalogue
         database = Database(self.url, clock_offset=self.offset)
-        incarnation = Incarnation(
-            database, queues=[self.settings.queue], functions=known.functions
-        )
+        incarnation = Incarnation(database, queues=[self.settings.queue], functions=known.functions)
         delivery = Delivery(
             database=database,
             catalogue=known,
@@ -150,7 +149,8 @@ class Lab:
         """One row of `steps` as the database has it."""
         with self.database.hot().cursor(row_factory=psycopg.rows.dict_row) as cursor:
             found = cursor.execute(
-                "SELECT * FROM orchestrator.steps WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s",
+                "SELECT * FROM orchestrator.steps"
+                " WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s",
                 (handle.execution_id, name, scope, run),
             ).fetchone()
         assert found is not None, f"no row of {name} in {scope!r}"
@@ -176,7 +176,7 @@ class Lab:
 
 
 def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None:
-    """Counters agree with the rows, positions have no gap, an ended execution leaves nothing behind."""
+    """Counters agree with the rows, positions have no gap, an ended execution is all done."""
     row = connection.execute(
         """
         SELECT e.status, e.started, e.finished, e.failed, e.position, e.finished_at IS NOT NULL,
@@ -208,7 +208,8 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
     ends = [
         line[0]
         for line in connection.execute(
-            "SELECT DISTINCT ended_no FROM orchestrator.steps WHERE execution_id = %s AND ended_no IS NOT NULL",
+            "SELECT DISTINCT ended_no FROM orchestrator.steps"
+            " WHERE execution_id = %s AND ended_no IS NOT NULL",
             (execution_id,),
         )
     ]
@@ -219,7 +220,8 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
         (execution_id,),
     ).fetchone()
     reopened = connection.execute(
-        "SELECT count(*) FROM orchestrator.journal WHERE execution_id = %s AND kind IN ('retry', 'rerun')",
+        "SELECT count(*) FROM orchestrator.journal"
+        " WHERE execution_id = %s AND kind IN ('retry', 'rerun')",
         (execution_id,),
     ).fetchone()
     assert settlements is not None

@@ -15,7 +15,7 @@ from tests.runtime import flows
 from tests.runtime.lab import Lab, Worker
 
 
-def attempt_of(worker: Worker, claimed, value: object = 1, nonce: int | None = None):  # noqa: ANN201
+def attempt_of(worker: Worker, claimed, value: object = 1, nonce: int | None = None):
     """The record that a worker would make of a claim."""
     lab = worker.lab
     registered = lab.database.run(lab.catalogue.definition, claimed.definition_id)
@@ -299,6 +299,4 @@ def test_an_outage_of_the_database_kills_nobody(lab: Lab) -> None:
 def beat_claims(lab: Lab, worker: Worker) -> None:
     """Tell what a worker claimed last, as its beat does."""
     [now] = lab.database.hot().execute("SELECT orchestrator.now()::text").fetchone()
-    lab.database.run(
-        incarnations.beat, {worker.id: {lab.settings.queue: [now, now]}}
-    )
+    lab.database.run(incarnations.beat, {worker.id: {lab.settings.queue: [now, now]}})

@@ -35,7 +35,7 @@ def test_a_failed_step_fails_the_execution_with_its_error(lab: Lab) -> None:
     handle = lab.start(flows.chain, 1)
     lab.drain()
 
-    with pytest.raises(ExecutionFailed, match="second .* failed: ValueError: the gateway said no"):
+    with pytest.raises(ExecutionFailed, match=r"second .* failed: ValueError: the gateway said no"):
         handle.result(0)
     error = lab.row(handle, "second")["error"]
     assert (error["kind"], error["attempt"]) == ("ValueError", 1)
@@ -361,7 +361,8 @@ def test_a_rerun_of_a_running_step_is_refused(lab: Lab) -> None:
 
 @pytest.mark.req("E4")
 @pytest.mark.parametrize(
-    ("counted", "sent", "messages"), [(False, True, 0), (True, False, 1), (True, True, 0), (False, False, 1)]
+    ("counted", "sent", "messages"),
+    [(False, True, 0), (True, False, 1), (True, True, 0), (False, False, 1)],
 )
 def test_repair_completes_only_the_missing_half(
     lab: Lab, counted: bool, sent: bool, messages: int
@@ -377,7 +378,9 @@ def test_repair_completes_only_the_missing_half(
             (counted, int(sent)),
         )
         if not counted:
-            connection.execute("UPDATE orchestrator.executions SET started = 3, finished = 1, position = 9")
+            connection.execute(
+                "UPDATE orchestrator.executions SET started = 3, finished = 1, position = 9"
+            )
             connection.execute("UPDATE orchestrator.executions SET started = started - 1")
     before = handle.view().facts.started
 

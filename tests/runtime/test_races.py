@@ -1,6 +1,4 @@
-"""Races with two connections and a barrier: whoever wins, the laws hold and everything happens
-once.
-"""
+"""Races with two connections and a barrier: whoever wins, the laws hold."""
 
 from __future__ import annotations
 

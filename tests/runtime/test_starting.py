@@ -60,10 +60,12 @@ def test_an_input_that_does_not_fit_is_refused_before_anything_is_stored(lab: La
     with pytest.raises(InvalidInput, match="single"):
         lab.start(flows.single, "many")
 
-    assert lab.database.hot().execute("SELECT count(*) FROM orchestrator.executions").fetchone() == (0,)
+    assert lab.database.hot().execute(
+        "SELECT count(*) FROM orchestrator.executions"
+    ).fetchone() == (0,)
 
 
-def test_an_input_that_is_too_large_is_refused(open_lab) -> None:  # noqa: ANN001
+def test_an_input_that_is_too_large_is_refused(open_lab) -> None:
     lab = open_lab(max_input_bytes=10)
     with pytest.raises(InvalidInput, match="at most 10 are allowed"):
         lab.start(flows.single, 10**12)
@@ -86,7 +88,10 @@ def test_ended_executions_expire_and_their_keys_stay_as_tombstones(lab: Lab) -> 
         lab.start(flows.single, 1, key="old")
     assert open_one.view().facts.id == open_one.execution_id
     for table in ("steps", "journal", "execution_state"):
-        left = lab.database.hot().execute(f"SELECT count(*) FROM orchestrator.{table} WHERE execution_id = %s", (ended.execution_id,))
+        left = lab.database.hot().execute(
+            f"SELECT count(*) FROM orchestrator.{table} WHERE execution_id = %s",
+            (ended.execution_id,),
+        )
         assert left.fetchone() == (0,)
     lab.advance(days=21)
     assert run(sweeps.expire_keys, lab.settings) == 0
@@ -103,7 +108,7 @@ def test_the_same_version_with_another_graph_is_refused_with_the_difference(lab:
         return flows.second(flows.first(n))
 
     catalogue = Catalogue([other])
-    with pytest.raises(Conflict, match="single.*is stored with another graph: new second"):
+    with pytest.raises(Conflict, match=r"single.*is stored with another graph: new second"):
         lab.database.run(catalogue.registered, "single")
 
 

@@ -1,8 +1,9 @@
-"""Invariants hold for every schedule: messages lost, doubled, shuffled and late, workers dying anywhere.
+"""Invariants hold for any schedule: messages lost, doubled, late; workers dying anywhere.
 
-A seed decides everything that happens. The simulated broker is a list; a crash before or after a write is a
-worker that stops between two moves. What is checked: the laws of `check_sound` while it runs; at the end every
-execution has its result, each body has run at least once, and nothing is left unsent, due or leased.
+A seed decides everything that happens. The simulated broker is a list; a crash before or after a
+write is a worker that stops between two moves. What is checked: the laws of `check_sound` while it
+runs; at the end every execution has its result, each body has run at least once, and nothing is
+left unsent, due or leased.
 """
 
 from __future__ import annotations
@@ -140,7 +141,9 @@ def crash_around_the_record(
     for claimed in worker.claim(message, nonce=chance.getrandbits(63)):
         if claimed.address.name in {"key_of", "numbers", "double", "folder", "total", "shaky"}:
             continue
-        attempt = attempt_of(worker, claimed, right_value(lab, claimed), nonce=chance.getrandbits(63))
+        attempt = attempt_of(
+            worker, claimed, right_value(lab, claimed), nonce=chance.getrandbits(63)
+        )
         for _ in range(chance.choice([0, 1, 2])):
             try:
                 commit(worker.database, attempt, lab.settings)
