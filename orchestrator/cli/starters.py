@@ -1,0 +1,83 @@
+"""``orchestrator worker`` and ``orchestrator beat``: Celery's own programs with fitting options.
+
+They are thin: what they start is ``celery -A workers.app worker`` in this very process, and all
+options of Celery may follow. What they add is said in each command's help.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.errors import InvalidInput
+from orchestrator.settings import Settings
+
+_hands_on = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+_options = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[CELERY OPTIONS]")
+
+
+@click.command(context_settings=_hands_on)
+@_options
+@click.pass_context
+def worker(ctx: click.Context, options: tuple[str, ...]) -> None:
+    """Start a worker that runs the flows of the modules in ORCHESTRATOR_MODULES.
+
+    This is `celery -A workers.app worker --loglevel INFO`; SIGTERM means a soft shutdown: bodies
+    get 20 seconds to end, the rest is handed back. All options of Celery may follow:
+
+    \b
+        orchestrator worker --concurrency 4
+        orchestrator worker --pool threads --concurrency 50 --queues orchestrator,reports
+    """
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # Celery reads it when it is imported
+    ctx.exit(_celery("worker", options))
+
+
+@click.command(context_settings=_hands_on)
+@_options
+@click.pass_context
+def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
+    """Start beat, the alarm clock of the sweeps; two of them do no harm.
+
+    This is `celery -A workers.app beat --loglevel INFO`, without a pid file. Beat keeps nothing:
+    it may be killed and run elsewhere at any time. All options of Celery may follow.
+    """
+    ctx.exit(_celery("beat", ("--pidfile", "", *options)))
+
+
+def _celery(program: str, options: Sequence[str]) -> int:
+    """Run one of Celery's programs until it ends; return its exit code."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as Celery's own command does
+    settings = Settings()
+    if program == "worker" and not settings.modules:
+        raise InvalidInput(
+            "there is nothing to run: name the modules of your flows, as in "
+            "ORCHESTRATOR_MODULES=shop.flows,shop.reports"
+        )
+    _load(settings.modules)
+    celery: click.Group = import_module("celery.bin.celery").celery
+    words = ["--app", "workers.app", program, "--loglevel", "INFO", *options]
+    code: Any = celery.main(words, prog_name="celery", standalone_mode=False)
+    return code or 0
+
+
+def _load(modules: Sequence[str]) -> None:
+    try:
+        import_module("workers.app")
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        for module in modules:
+            if module == missing or module.startswith(f"{missing}."):
+                raise InvalidInput(
+                    f"ORCHESTRATOR_MODULES names {module}, but there is no module {missing} on the "
+                    "Python path: start the worker in the folder that holds it, or set PYTHONPATH"
+                ) from error
+        raise
