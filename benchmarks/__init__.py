@@ -1,0 +1,1 @@
+"""Benchmarks of the product beside plain Celery; `python -m benchmarks --help` says how."""
