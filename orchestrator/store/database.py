@@ -20,7 +20,7 @@ import psycopg
 from psycopg.rows import TupleRow
 from sqlalchemy import Connection as CoreConnection
 from sqlalchemy import create_engine, event, exc
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential_jitter
 
@@ -64,6 +64,30 @@ def is_transient(error: BaseException) -> bool:
     return state in _TRANSIENT_STATES or state.startswith("08")
 
 
+def parse_url(url: str) -> URL:
+    """Return a PostgreSQL address as SQLAlchemy takes it.
+
+    Raises:
+        InvalidInput: it is no address, or one of another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise InvalidInput(
+            f"the database address {url!r} is not a URL; write postgresql://user@host/name"
+        ) from error
+    if parsed.get_backend_name() != "postgresql":
+        raise InvalidInput(
+            f"the database address names {parsed.drivername!r}; only postgresql:// is supported"
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def shown(url: URL) -> str:
+    """Return an address as messages show it: as it was written, without its password."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+
 class Database:
     """The database of one process.
 
@@ -83,17 +107,7 @@ class Database:
         patience: timedelta = timedelta(seconds=30),
         clock_offset: timedelta = timedelta(),
     ) -> None:
-        try:
-            parsed = make_url(url)
-        except exc.ArgumentError as error:
-            raise InvalidInput(
-                f"the database address {url!r} is not a URL; write postgresql://user@host/name"
-            ) from error
-        if parsed.get_backend_name() != "postgresql":
-            raise InvalidInput(
-                f"the database address names {parsed.drivername!r}; only postgresql:// is supported"
-            )
-        self._url = parsed.set(drivername="postgresql+psycopg")
+        self._url = parse_url(url)
         self._lock_ms = int(lock_timeout.total_seconds() * 1000)
         self._patience = patience.total_seconds()
         self._clock_offset = clock_offset
@@ -211,9 +225,8 @@ class Database:
         except (psycopg.Error, exc.DBAPIError) as error:
             if not is_transient(error):
                 raise
-            shown = self._url.render_as_string(hide_password=True)
             raise Unavailable(
-                f"the database {shown} did not serve this transaction "
+                f"the database {shown(self._url)} did not serve this transaction "
                 f"within {self._patience:.0f} s: "
                 f"{str(error).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
             ) from error

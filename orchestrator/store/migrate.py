@@ -10,10 +10,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, exc, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from orchestrator.errors import Unavailable
+from orchestrator.store.database import parse_url, shown
 
 _LOCK = 0x0F10_0057_A7E5
 _FOLDER = Path(__file__).parent / "migrations"
@@ -122,14 +122,14 @@ def _config() -> Config:
 
 
 def _connect(database_url: str) -> Connection:
-    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    url = parse_url(database_url)
     engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
     try:
         connection = engine.connect()
     except exc.OperationalError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise Unavailable(
-            f"the database {url.render_as_string(hide_password=True)} cannot be reached: {reason}; "
+            f"the database {shown(url)} cannot be reached: {reason}; "
             "start it, or set ORCHESTRATOR_DATABASE_URL"
         ) from error
     version = connection.execute(text("SHOW server_version_num")).scalar_one()

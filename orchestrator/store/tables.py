@@ -16,6 +16,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -38,7 +39,7 @@ definitions = Table(
     Column("options", JSONB, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("true")),
     Column("registered_at", _moment, nullable=False, server_default=_now),
-    Index("definitions_name_version", "name", "version", unique=True),
+    UniqueConstraint("name", "version", name="definitions_name_version"),
 )
 
 keys = Table(

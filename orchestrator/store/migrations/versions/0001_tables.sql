@@ -111,7 +111,8 @@ CREATE TABLE orchestrator.steps (
         ('waiting', 'ready', 'running', 'succeeded', 'failed', 'cancelled', 'superseded')),
     CONSTRAINT steps_running CHECK (status <> 'running'
         OR (holder IS NOT NULL AND lease_until IS NOT NULL AND token > 0)),
-    CONSTRAINT steps_waiting CHECK (status <> 'waiting' OR (wanted IS NOT NULL AND live < wanted)),
+    CONSTRAINT steps_waiting CHECK (status <> 'waiting'
+        OR (wanted IS NOT NULL AND live IS NOT NULL AND live < wanted)),
     CONSTRAINT steps_ended CHECK
         ((ended_no IS NOT NULL) = (status IN ('succeeded', 'failed', 'cancelled', 'superseded')))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
