@@ -108,8 +108,10 @@ _REFUSED: Final[dict[str, tuple[str, str]]] = {
     "__hash__": ("cannot be hashed", _AS_KEY),
     "__call__": ("cannot be called", _CALL),
     "__await__": ("cannot be awaited", "a flow is recorded, not awaited: pass the promise on"),
-    "__enter__": ("cannot be used in a 'with'", _WITH),
-    "__aenter__": ("cannot be used in a 'with'", _WITH),
+    **{
+        f"__{name}__": ("cannot be used in a 'with'", _WITH)
+        for name in ("enter", "exit", "aenter", "aexit")
+    },
     **{
         f"__{name}__": ("is no number yet", _COMPUTE)
         for name in ("int", "float", "complex", "index", "round", "trunc", "floor", "ceil")

@@ -116,22 +116,27 @@ class Recording:
                     )
         return tuple(names)
 
-    def binding(self, value: object, what: str) -> Binding:
+    def binding(self, value: object, what: str, depth: int = 0) -> Binding:
         """Return a value of the flow body as a binding; ``what`` names it in messages."""
         if isinstance(value, Promise):
             return self._own(value)
-        if not _holds_promise(value, what):
+        if not _holds_promise(value):
             return _literal(value, what)
+        if depth > documents.MAX_BINDING_DEPTH:
+            raise DefinitionError(
+                f"{location()}: {what} is nested deeper than {documents.MAX_BINDING_DEPTH} levels,"
+                " or contains itself"
+            )
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str):
                     raise DefinitionError(
                         f"{location()}: {what}: the key {key!r} beside a promise is not text"
                     )
-            entries = ((key, self.binding(entry, what)) for key, entry in value.items())
+            entries = ((key, self.binding(part, what, depth + 1)) for key, part in value.items())
             return DictOf(tuple(entries))
         assert isinstance(value, list | tuple)  # noqa: S101 - _holds_promise looks into no other
-        return ListOf(tuple(self.binding(item, what) for item in value))
+        return ListOf(tuple(self.binding(part, what, depth + 1) for part in value))
 
     def _own(self, promise: Promise) -> Param | Output:
         origin = recording_of(promise)
@@ -202,18 +207,16 @@ def _text(binding: Binding | None) -> str:
     return "nothing" if binding is None else codec.canonical(documents.write_binding(binding))
 
 
-def _holds_promise(value: object, what: str, depth: int = 0) -> bool:
-    if depth > documents.MAX_BINDING_DEPTH:
-        raise DefinitionError(
-            f"{location()}: {what} is nested deeper than {documents.MAX_BINDING_DEPTH} levels, or"
-            " contains itself"
-        )
+def _holds_promise(value: object, depth: int = 0) -> bool:
+    """Whether a list or dict must stay open; where the nesting has no end the codec says so."""
     if isinstance(value, Promise):
         return True
+    if depth > documents.MAX_BINDING_DEPTH:
+        return False
     if isinstance(value, dict):
-        return any(_holds_promise(entry, what, depth + 1) for entry in value.values())
+        return any(_holds_promise(part, depth + 1) for part in value.values())
     if isinstance(value, list) or type(value) is tuple:
-        return any(_holds_promise(item, what, depth + 1) for item in value)
+        return any(_holds_promise(part, depth + 1) for part in value)
     return False
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
 from orchestrator.flow import durations
+from tests.flow.simulator import law
 
 durations_of_any_length = st.timedeltas(timedelta(0), timedelta(days=999_999_999))
 
@@ -49,11 +50,13 @@ def test_anything_else_is_refused_with_what_was_written(written: Any) -> None:
         durations.parse(written)
 
 
+@law
 @given(durations_of_any_length)
 def test_a_duration_written_as_text_reads_back_exactly(duration: timedelta) -> None:
     assert duration == durations.parse(durations.text(duration))
 
 
+@law
 @given(durations_of_any_length, durations_of_any_length)
 def test_a_longer_duration_never_reads_as_a_shorter_one(a: timedelta, b: timedelta) -> None:
     written = durations.text(a), durations.text(b)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput, Reject, TimedOut
 from orchestrator.flow.retry import NO_RETRY, Retry, error_types
+from tests.flow.simulator import law
 
 policies = st.builds(
     Retry,
@@ -29,6 +30,7 @@ def test_waits_grow_by_the_factor_up_to_the_cap() -> None:
     assert [wait.total_seconds() for wait in waits] == [1, 2, 4, 5, 5]
 
 
+@law
 @given(policies, st.integers(1, 5_000), fractions)
 def test_a_later_failure_never_waits_less_and_never_longer_than_the_cap(
     policy: Retry, attempt: int, fraction: float
@@ -38,6 +40,7 @@ def test_a_later_failure_never_waits_less_and_never_longer_than_the_cap(
     assert timedelta(0) <= wait <= next_wait <= policy.cap
 
 
+@law
 @given(policies, st.integers(1, 50), fractions)
 def test_jitter_leaves_between_half_of_the_wait_and_all_of_it(
     policy: Retry, attempt: int, fraction: float
@@ -51,6 +54,7 @@ def test_jitter_leaves_between_half_of_the_wait_and_all_of_it(
     assert least - rounding <= wait <= whole.delay(attempt)
 
 
+@law
 @given(policies)
 def test_a_policy_reads_back_from_its_json(policy: Retry) -> None:
     assert policy == Retry.from_json(policy.to_json())

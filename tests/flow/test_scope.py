@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidInput
 from orchestrator.flow import scope
+from tests.flow.simulator import law
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,62}", fullmatch=True)
 segments = st.lists(st.tuples(names, st.integers(0, 100_000)), max_size=10)
 
 
+@law
 @given(segments)
 def test_a_scope_reads_back_as_it_was_built(segments: list[tuple[str, int]]) -> None:
     text = scope.TOP
