@@ -2,7 +2,7 @@
 
     OrchestratorError
     |- DefinitionError        a flow that cannot be recorded, registered or loaded
-    |- InvalidInput           an input, argument or setting that is refused before anything is stored
+    |- InvalidInput           an input or setting refused before anything is stored
     |- NotFound               no such execution, step, flow or version (also a LookupError)
     |- Conflict               what was asked contradicts what is stored
     |  `- LeaseLost           the caller's fencing token is no longer the newest
@@ -10,7 +10,7 @@
     |- StepFailed             a step's failure as data: kind, message, attempts
     |  |- TimedOut            an attempt exceeded its timeout
     |  `- NotAList            the items of an `each` were not a list
-    |- Unavailable            the database or the broker cannot be reached, or its schema is not ours
+    |- Unavailable            database or broker cannot be reached or used
     `- control flow raised by step bodies: RetryAfter, Reject
 
 The class docstring is the summary; the message names the thing, the reason and what to do.

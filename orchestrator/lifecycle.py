@@ -1,8 +1,9 @@
 """Statuses of executions and steps and their legal moves, as data.
 
-The CHECK constraints of the schema list the same words (a test reads them back from PostgreSQL), and the
-diagrams of docs/guarantees.md are drawn from ``EXECUTION_MOVES`` and ``STEP_MOVES``. Whether an execution
-waits and which steps are active is derived when it is read; neither is a status.
+The CHECK constraints of the schema list the same words (a test reads them back from PostgreSQL),
+and the diagrams of docs/guarantees.md are drawn from ``EXECUTION_MOVES`` and ``STEP_MOVES``.
+Whether an execution waits and which steps are active is derived when it is read; neither is a
+status.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class ExecutionStatus(StrEnum):
 class StepStatus(StrEnum):
     """Where a step run stands.
 
-    ``waiting`` is a join that misses arrivals or a fan-out whose items are open; ``superseded`` is a row that
-    a re-run replaced: it is kept for its payload and leaves both counters.
+    ``waiting`` is a join that misses arrivals or a fan-out whose items are open; ``superseded`` is
+    a row that a re-run replaced: it is kept for its payload and leaves both counters.
     """
 
     WAITING = "waiting"
@@ -40,7 +41,7 @@ class StepStatus(StrEnum):
 
 _E, _S = ExecutionStatus, StepStatus
 
-#: From each status the statuses that may follow it; terminal ones move only by an operator's retry or re-run.
+#: From each status those that may follow; terminal ones move only by an operator's retry or re-run.
 EXECUTION_MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
     _E.RUNNING: frozenset({_E.SUCCEEDED, _E.FAILING, _E.FAILED, _E.CANCELLING, _E.CANCELLED}),
     _E.FAILING: frozenset({_E.FAILED}),

@@ -148,10 +148,12 @@ class Recorded:
         kind: ``recorded``, ``settled`` (the execution ended with it), ``full`` (nothing changed:
             the full form must decide) or ``fenced`` (nothing changed: the token is old).
         ordered: step runs that this commit made ready.
+        status: of the execution, once it is settled.
     """
 
     kind: str
     ordered: tuple[Ordered, ...] = ()
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,9 +38,7 @@ _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, 
 
 EVENTS: Mapping[str, Event] = {
     "execution_started": _event("an execution was stored", _INFO, "execution_id", "flow", "key"),
-    "execution_settled": _event(
-        "an execution ended", _INFO, "execution_id", "flow", "status", "duration_ms"
-    ),
+    "execution_settled": _event("an execution ended", _INFO, "execution_id", "flow", "status"),
     "step_claimed": _event(
         "a worker took a step", _DEBUG, *_STEP, "attempt", "token", "incarnation"
     ),

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from uuid import UUID
 
+from orchestrator import telemetry
 from orchestrator.errors import LeaseLost, TimedOut
 from orchestrator.records import Claimed, StepAddress, StepMessage
 from orchestrator.runtime import bodies, record
@@ -53,6 +54,16 @@ def time_out(
         answer = commit(database, attempt, settings)
     except LeaseLost:
         return None
+    telemetry.emit(
+        "step_timed_out",
+        execution_id=claimed.address.execution_id,
+        flow=registered.flow,
+        step=claimed.address.name,
+        scope=claimed.address.scope,
+        run=claimed.address.run,
+        attempt=claimed.attempt,
+        timeout_s=options.timeout.total_seconds(),
+    )
     return of_ordered(registered, answer.ordered, claimed.key)
 
 

@@ -23,7 +23,7 @@ from orchestrator.flow import reading
 from orchestrator.flow.graph import EachNode, StepNode
 from orchestrator.flow.reading import OutputOf, Read
 from orchestrator.records import Claimed, Recorded, StepAddress, StepMessage
-from orchestrator.runtime import bodies, incarnations, record, values
+from orchestrator.runtime import bodies, incarnations, record, reports, values
 from orchestrator.runtime.catalogue import Catalogue, Registered, level, task_name
 from orchestrator.runtime.context import ThisStep
 from orchestrator.runtime.messages import of_ordered
@@ -104,14 +104,18 @@ class Delivery:
             node = level(registered.graph, address.scope).node(address.name)
             assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for an each
             self.database.run(incarnations.postpone, address, function=node.function)
+            reports.unknown(registered.flow, address)
             return 0
         claims = self._claim(address, message.number)
         if not claims and redelivered:
             stranded = self.database.run(sweeping.strand, address)
             claims = [claimed for found in stranded for claimed in self._claim(found, 0)]
+        if not claims:
+            reports.absorbed(registered.flow, address, "nothing to claim")
         recorded = 0
         for claimed in claims:
             self.on_claim(claimed)
+            reports.claimed(registered.flow, claimed, self.holder())
             recorded += self._segment(registered, claimed)
         return recorded
 
@@ -140,15 +144,18 @@ class Delivery:
             try:
                 answer = self._record(registered, current, first, outcome, stop_at)
             except LeaseLost:
+                reports.fenced(registered.flow, current)
                 break
             recorded += 1
+            seconds = time.monotonic() - began
+            reports.recorded(registered.flow, current, outcome, answer, seconds)
             self.on_end(
                 Ended(
                     claimed=current,
                     task=task,
                     outcome=outcome,
                     inline=inline,
-                    seconds=time.monotonic() - began,
+                    seconds=seconds,
                 )
             )
             if isinstance(outcome, Succeeded):
@@ -224,7 +231,14 @@ class Delivery:
         stop_at: float,
     ) -> Recorded:
         def may_continue(name: str, scope: str) -> bool:
-            return time.monotonic() < stop_at and self.catalogue.has(registered, name, scope)
+            # a delivery that lasts longer than its broker waits would lose its channel
+            left = stop_at - time.monotonic()
+            slack = self.settings.ack_budget - self.settings.delivery_budget
+            fits = (
+                registered.options(name, scope).timeout.total_seconds()
+                <= left + slack.total_seconds()
+            )
+            return left > 0 and fits and self.catalogue.has(registered, name, scope)
 
         attempt = record.Attempt(
             claimed=claimed,

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import psutil
 
+from orchestrator import telemetry
 from orchestrator.records import StepAddress
 from orchestrator.store import incarnations as store
 from orchestrator.store import sweeping
@@ -81,6 +82,13 @@ class Incarnation:
             store.end(self._session, self.id, died=False, reason=reason)
         finally:
             self._session.close()
+        telemetry.emit(
+            "incarnation_ended",
+            incarnation=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            reason=reason,
+        )
 
     def _born(self) -> UUID:
         identity = store.insert(
@@ -93,6 +101,13 @@ class Incarnation:
             functions=self._functions,
         )
         store.unpark(self._session, self._functions)
+        telemetry.emit(
+            "incarnation_started",
+            incarnation=identity,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+        )
         return identity
 
 
@@ -139,6 +154,9 @@ class DeathWatch:
         ended = store.end(connection, incarnation, died=True, reason=reason)
         if ended is None:
             return False
+        telemetry.emit(
+            "incarnation_declared_dead", incarnation=incarnation, host=None, pid=None, proof=reason
+        )
         at, queues, _ = ended
         if not self.confirmed_broker:
             sweeping.presume_lost(connection, queues, at)

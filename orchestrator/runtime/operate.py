@@ -14,7 +14,7 @@ from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus
 from orchestrator.records import StepAddress, StepMessage
-from orchestrator.runtime import record
+from orchestrator.runtime import record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -48,7 +48,8 @@ def cancel(connection: Connection, execution_id: UUID, settings: Settings, *, ac
             lease=settings.lease,
             unsent_after=settings.unsent_after,
         )
-        return True
+    reports.operated(execution_id, "cancel", actor)
+    return True
 
 
 def pause(connection: Connection, execution_id: UUID, *, actor: str) -> bool:
@@ -71,7 +72,8 @@ def pause(connection: Connection, execution_id: UUID, *, actor: str) -> bool:
             return False
         executions.set_paused(connection, execution_id, paused=True)
         executions.write_line(connection, execution_id, "pause", actor, {})
-        return True
+    reports.operated(execution_id, "pause", actor)
+    return True
 
 
 def resume(
@@ -87,7 +89,6 @@ def resume(
     Raises:
         NotFound: no such execution.
     """
-    registered, locked = None, None
     with connection.transaction():
         locked = _lock(connection, execution_id)
         if not locked.paused:
@@ -98,6 +99,7 @@ def resume(
         woken = executions.dispatch_ready(
             connection, execution_id, unsent_after=settings.unsent_after
         )
+    reports.operated(execution_id, "resume", actor)
     return of_ordered(registered, woken, locked.key)
 
 
@@ -128,9 +130,8 @@ def retry(
         registered = catalogue.definition(connection, locked.definition_id)
         executions.write_line(connection, execution_id, "retry", actor, {})
         _reopen(connection, execution_id, registered, locked, settings)
-        woken = executions.dispatch_ready(
-            connection, execution_id, unsent_after=settings.unsent_after
-        )
+        woken = _dispatch(connection, locked, settings)
+    reports.operated(execution_id, "retry", actor)
     return of_ordered(registered, woken, locked.key)
 
 
@@ -204,13 +205,8 @@ def rerun(
             actor,
             {"from": [scopes.options_path(name, scope) for name, scope in chosen], "run": number},
         )
-        woken = (
-            []
-            if locked.paused
-            else executions.dispatch_ready(
-                connection, execution_id, unsent_after=settings.unsent_after
-            )
-        )
+        woken = _dispatch(connection, locked, settings)
+    reports.operated(execution_id, "rerun", actor)
     return of_ordered(registered, woken, locked.key)
 
 
@@ -268,6 +264,15 @@ def _reopen(
         lease=settings.lease,
         unsent_after=settings.unsent_after,
     )
+
+
+def _dispatch(
+    connection: Connection, locked: LockedExecution, settings: Settings
+) -> list[executions.Woken]:
+    """Want messages for what is ready, unless the execution is paused: resume will."""
+    if locked.paused:
+        return []
+    return executions.dispatch_ready(connection, locked.id, unsent_after=settings.unsent_after)
 
 
 def _lock(connection: Connection, execution_id: UUID) -> LockedExecution:

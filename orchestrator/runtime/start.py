@@ -9,6 +9,7 @@ from orchestrator import codec
 from orchestrator.errors import Conflict, InvalidInput
 from orchestrator.flow import planning
 from orchestrator.records import Started, StepAddress, StepMessage
+from orchestrator.runtime import reports
 from orchestrator.runtime.catalogue import Registered, task_name
 from orchestrator.settings import Settings
 from orchestrator.store import moves
@@ -68,6 +69,7 @@ def start(
         actor=actor,
     )
     if started.created:
+        reports.started(started.execution_id, registered.flow, key)
         return started, [
             StepMessage(
                 address=StepAddress(started.execution_id, name, scope, 0),

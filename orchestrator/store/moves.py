@@ -171,7 +171,7 @@ def record_step(
     assert row is not None  # noqa: S101  # a scalar function returns one row
     kind = row[0]
     if follows is None or kind == "full":
-        return Recorded(kind=kind)
+        return Recorded(kind=kind, status="succeeded" if kind == "settled" else None)
     ordered = Ordered(
         address=StepAddress(address.execution_id, follows[0], follows[1], 0),
         inline=inline,
@@ -235,7 +235,8 @@ def record_steps(
             unsent_after,
         ),
     ).fetchall()
-    return Recorded(kind=rows[0][0], ordered=_ordered(execution_id, rows[1:]))
+    kind, status = rows[0][:2]
+    return Recorded(kind=kind, ordered=_ordered(execution_id, rows[1:]), status=status)
 
 
 def recall(connection: Connection, claimed: Claimed, nonce: int) -> Recorded | None:

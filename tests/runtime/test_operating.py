@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -17,8 +18,11 @@ from orchestrator.errors import (
 )
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime import operate
+from orchestrator.runtime.delivery import commit
+from orchestrator.runtime.outcomes import Failed
 from tests.runtime import flows
 from tests.runtime.lab import Lab
+from tests.runtime.test_crash_table import attempt_of
 
 
 def fail() -> None:
@@ -187,8 +191,6 @@ def test_cancel_ends_what_waits_and_lets_what_runs_be_counted(lab: Lab) -> None:
     assert lab.row(handle, "apart")["cancel_asked"] is True
     assert lab.client.cancel(handle.id) is False
     lab.sound(handle)
-    from tests.runtime.test_crash_table import attempt_of, commit  # noqa: PLC0415
-
     commit(worker.database, attempt_of(worker, claimed, 5), lab.settings)
 
     assert handle.view().facts.status is ExecutionStatus.CANCELLED
@@ -230,8 +232,6 @@ def test_pause_counts_and_orders_but_dispatches_nothing_until_resume(lab: Lab) -
     [claimed] = worker.claim(lab.mail.popleft())
     assert lab.client.pause(handle.id) is True
     assert lab.client.pause(handle.id) is False
-    from tests.runtime.test_crash_table import attempt_of, commit  # noqa: PLC0415
-
     answer = commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
 
     assert answer.ordered == ()
@@ -431,4 +431,29 @@ def test_a_large_output_is_kept_apart_and_read_back(lab: Lab) -> None:
     lab.client.retry(handle.id, from_steps=["length"])
     lab.drain()
     assert handle.result(0) == 5000
+    lab.sound(handle)
+
+
+def test_a_retry_of_a_paused_execution_waits_for_its_resume(lab: Lab) -> None:
+    flows.behave["second"] = fail
+    handle = lab.start(flows.hop, 1)
+    worker = lab.worker()
+    worker.deliver()
+    worker.deliver()
+    [claimed] = worker.claim(lab.mail.popleft())
+    lab.client.pause(handle.id)
+    commit(
+        worker.database,
+        replace(attempt_of(worker, claimed), outcome=Failed({"kind": "E", "message": ""})),
+        lab.settings,
+    )
+    assert handle.view().facts.status is ExecutionStatus.FAILED
+    flows.behave.clear()
+
+    lab.client.retry(handle.id)
+    assert not lab.mail
+    lab.client.resume(handle.id)
+    lab.drain()
+
+    assert handle.result(0) == 4
     lab.sound(handle)

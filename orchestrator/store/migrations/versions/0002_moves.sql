@@ -156,7 +156,8 @@ BEGIN
 END $$;
 
 -- What a record leaves to do: 'ready' = send message n of this step run, 'inline' = the recorder holds it already.
--- The first row of an answer has only a kind: 'recorded' | 'settled' | 'full' | 'fenced'.
+-- The first row of an answer has only a kind, 'recorded' | 'settled' | 'full' | 'fenced', and as name the status of
+-- an execution that settled.
 CREATE TYPE orchestrator.ordered_1 AS (
     kind text, name text, scope text, run smallint, number integer, token integer, attempt smallint,
     queue text, wanted integer, live integer, items integer);
@@ -405,7 +406,7 @@ BEGIN
          WHERE s.execution_id = p_execution AND s.name = p_head_name AND s.scope = p_head_scope
            AND s.run = p_head_run AND s.ended_no IS NOT NULL AND s.attend_at IS NOT NULL;
     END IF;
-    RETURN NEXT (v_kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
+    RETURN NEXT (v_kind, CASE WHEN v_kind = 'settled' THEN v_execution.status END, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
     RETURN QUERY SELECT o.* FROM unnest(v_orders) o;
 END $$;
 
