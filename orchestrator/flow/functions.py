@@ -33,7 +33,7 @@ def key(function: FunctionType) -> str:
 
 def place(function: FunctionType) -> str:
     """Return ``file:line`` of a function's definition."""
-    code = inspect.unwrap(function).__code__
+    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 

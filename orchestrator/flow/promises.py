@@ -15,7 +15,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.flow.graph import Output, Param
 
 _OURS = "orchestrator.flow."
-_STDLIB = sysconfig.get_path("stdlib")
+_STDLIB = sysconfig.get_path("stdlib") + "/"
 
 
 def location() -> str:

@@ -92,7 +92,11 @@ class Step(Authored[P, R]):
         self.function = functions.key(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Record the step if a flow is being recorded, else call the function."""
+        """Record the step if a flow is being recorded, else call the function.
+
+        In a flow the declared result stands for a promise; elsewhere a coroutine function gives its
+        coroutine.
+        """
         active = recording.current()
         if active is not None:
             return cast("R", _record(active, self, args, kwargs))
@@ -207,14 +211,17 @@ def bind(
 def settled(settings: StepOptions, **given: Any) -> StepOptions:
     """Return options changed by those that are not None; refuse at the line that wrote them."""
     changed = {name: value for name, value in given.items() if value is not None}
+    known = [option.name for option in dataclasses.fields(StepOptions)]
+    for name in changed:
+        if name not in known:
+            hint = functions.near_miss(name, known)
+            raise DefinitionError(f"{location()}: there is no option {name!r}{hint}")
     try:
         if "timeout" in changed:
             changed["timeout"] = durations.parse(changed["timeout"])
         return dataclasses.replace(settings, **changed)
     except InvalidInput as error:
         raise DefinitionError(f"{location()}: {error}") from error
-    except TypeError as error:
-        raise DefinitionError(f"{location()}: unknown option: {error}") from None
 
 
 def promises(after: object) -> tuple[Promise, ...]:

@@ -37,7 +37,6 @@ def each(name: str, body: Graph, item: str = "x", **shared: Any) -> EachNode:
 BODY = Graph(("x",), (StepNode("parse", "shop:f", (("x", Param("x")),)),), Output("parse"))
 
 
-@pytest.mark.req("E5")
 @law
 @given(counted_graphs)
 def test_a_definition_reads_back_from_its_canonical_json(counted: tuple[Graph, Counts]) -> None:

@@ -101,7 +101,6 @@ def matching(
             yield at, value
 
 
-@pytest.mark.req("E5")
 @law
 @given(counted_graphs)
 def test_every_node_is_given_what_plain_evaluation_gives_it(counted: tuple[Graph, Counts]) -> None:

@@ -39,7 +39,6 @@ def assert_complete(execution: Simulator) -> None:
     assert execution.started == execution.finished == len(execution.current())
 
 
-@pytest.mark.req("E3")
 @law
 @given(counted_graphs, seeds, windows, shares)
 def test_a_rerun_in_the_middle_runs_all_that_is_after_it_and_nothing_else(
