@@ -107,7 +107,7 @@ class Delivery:
             reports.unknown(registered.flow, address)
             return 0
         claims = self._claim(address, message.number)
-        if not claims and redelivered:
+        if not claims and redelivered and self.database.run(incarnations.prove_dead, address):
             stranded = self.database.run(sweeping.strand, address)
             claims = [claimed for found in stranded for claimed in self._claim(found, 0)]
         if not claims:

@@ -166,6 +166,22 @@ class DeathWatch:
 _SECOND_LOOK = 0.5
 
 
+def prove_dead(connection: Connection, address: StepAddress) -> bool:
+    """Return whether the holder of a redelivered step run is dead; declare it if that is proven.
+
+    The broker says that the consumer is gone; that proves nothing by itself (protocol.md 5), but
+    with its lock free, and its process gone if it was one of this host, it is enough.
+    """
+    found = store.holder_of(connection, address)
+    if found is None:
+        return True  # nobody holds it, or the holder has been declared dead already
+    if not store.unlocked(connection, [found.id]):
+        return False
+    if found.host == socket.gethostname() and _process_lives(found.pid, found.born_at):
+        return False
+    return DeathWatch().declare(connection, found.id, "its message came back and its lock is free")
+
+
 def postpone(connection: Connection, address: StepAddress, *, function: str) -> None:
     """Offer a step again later, without an attempt: this worker lacks its function.
 

@@ -92,24 +92,26 @@ def beat(connection: Connection, claims: Mapping[UUID, Mapping[str, Sequence[str
     return {row[0] for row in rows}
 
 
+_FACTS = "w.id, w.parent, w.host, w.pid, w.born_at, orchestrator.now() - w.beat_at, w.queues"
+
+
 def alive(connection: Connection) -> list[IncarnationFacts]:
     """Return the incarnations that have not ended, oldest first."""
     rows = connection.execute(
-        "SELECT id, parent, host, pid, born_at, orchestrator.now() - beat_at, queues"
-        " FROM orchestrator.workers WHERE ended_at IS NULL ORDER BY id"
+        f"SELECT {_FACTS} FROM orchestrator.workers w WHERE w.ended_at IS NULL ORDER BY w.id"  # noqa: S608  # constant
     ).fetchall()
-    return [
-        IncarnationFacts(
-            id=row[0],
-            parent=row[1],
-            host=row[2],
-            pid=row[3],
-            born_at=row[4],
-            beat_age=row[5],
-            queues=tuple(row[6]),
-        )
-        for row in rows
-    ]
+    return [_facts(row) for row in rows]
+
+
+def holder_of(connection: Connection, address: StepAddress) -> IncarnationFacts | None:
+    """Return the incarnation that holds or held a step run, if it has not ended."""
+    row = connection.execute(
+        f"SELECT {_FACTS} FROM orchestrator.steps s JOIN orchestrator.workers w ON w.id = s.holder"  # noqa: S608  # constant
+        " WHERE s.execution_id = %s AND s.name = %s AND s.scope = %s AND s.run = %s"
+        " AND w.ended_at IS NULL",
+        address,
+    ).fetchone()
+    return None if row is None else _facts(row)
 
 
 def unlocked(connection: Connection, incarnations: Sequence[UUID]) -> list[UUID]:
@@ -240,3 +242,15 @@ def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
         """,
         (older_than, limit),
     ).rowcount
+
+
+def _facts(row: Sequence[Any]) -> IncarnationFacts:
+    return IncarnationFacts(
+        id=row[0],
+        parent=row[1],
+        host=row[2],
+        pid=row[3],
+        born_at=row[4],
+        beat_age=row[5],
+        queues=tuple(row[6]),
+    )

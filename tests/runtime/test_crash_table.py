@@ -47,6 +47,23 @@ def test_a_worker_killed_before_its_record_is_replaced_at_once_by_redelivery(lab
     lab.sound(handle)
 
 
+def test_redelivery_and_a_free_lock_prove_the_death_of_a_worker_elsewhere(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    message = lab.mail.popleft()
+    victim, other = lab.worker(), lab.worker()
+    victim.claim(message)
+    elsewhere = "UPDATE orchestrator.workers SET host = 'elsewhere' WHERE id = %s"
+    lab.database.hot().execute(elsewhere, (victim.id,))
+
+    assert other.deliver(message, redelivered=True) == 0
+    victim.vanish()
+    assert other.deliver(message, redelivered=True) == 3
+
+    assert handle.result(0) == 1
+    assert lab.row(handle, "first")["deaths"] == 1
+    lab.sound(handle)
+
+
 def test_redelivery_alone_proves_nothing(lab: Lab) -> None:
     handle = lab.start(flows.chain, 1)
     message = lab.mail.popleft()
