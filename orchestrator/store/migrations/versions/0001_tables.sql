@@ -1,9 +1,13 @@
 -- Schema of the first release. Statuses are the words of orchestrator/lifecycle.py (a test compares them).
 -- No foreign keys between these tables: they lock, cost, and forbid dropping partitions (protocol.md 1).
 
-CREATE FUNCTION orchestrator.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT clock_timestamp() + coalesce(nullif(current_setting('orchestrator.clock_offset', true), ''), '0')::interval
-$$;
+-- PL/pgSQL keeps its plan for the session; an SQL function that reads a volatile clock but may be used with an index
+-- (STABLE) is never inlined and would be parsed and planned at every call.
+CREATE FUNCTION orchestrator.now() RETURNS timestamptz LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN clock_timestamp()
+        + coalesce(nullif(current_setting('orchestrator.clock_offset', true), ''), '0')::interval;
+END $$;
 COMMENT ON FUNCTION orchestrator.now() IS
     'The database''s clock, moved by the session setting orchestrator.clock_offset (the virtual clock of tests)';
 

@@ -46,27 +46,28 @@ CREATE FUNCTION orchestrator.claim_steps_1(
 ) RETURNS TABLE (execution_id uuid, name text, scope text, run smallint, attempt smallint, token integer,
                  deaths smallint, taken_from uuid, wanted integer, live integer, items integer,
                  queue text, dispatched_at timestamptz, definition_id integer, key text)
-LANGUAGE sql AS $$
-    WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
-    asked AS MATERIALIZED (
-        SELECT * FROM unnest(p_execution, p_name, p_scope, p_run, p_number)
-            AS a(execution_id, name, scope, run, number) ORDER BY 1, 2, 3, 4),
-    picked AS MATERIALIZED (
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := orchestrator.now();
+BEGIN
+    RETURN QUERY
+    WITH picked AS MATERIALIZED (
         SELECT s.execution_id, s.name, s.scope, s.run, a.number, e.definition_id, x.key,
                s.nonce IS NOT DISTINCT FROM p_nonce AND s.holder = p_holder AS again,
                CASE WHEN s.status = 'running' THEN s.holder END AS taken_from,
                s.status = 'running' AND EXISTS (
                    SELECT 1 FROM orchestrator.workers w WHERE w.id = s.holder AND w.died) AS died
-          FROM asked a
+          FROM unnest(p_execution, p_name, p_scope, p_run, p_number)
+               AS a(execution_id, name, scope, run, number)
           JOIN orchestrator.steps s ON (s.execution_id, s.name, s.scope, s.run)
                                      = (a.execution_id, a.name, a.scope, a.run)
           JOIN orchestrator.executions e ON e.id = s.execution_id
           JOIN orchestrator.execution_state x ON x.execution_id = s.execution_id
-          CROSS JOIN clock c
          WHERE e.status = 'running' AND NOT e.paused
-           AND (s.status = 'ready' AND (s.due_at IS NULL OR s.due_at <= c.now)
+           AND (s.status = 'ready' AND (s.due_at IS NULL OR s.due_at <= v_now)
                 OR s.status = 'running' AND (
-                    s.lease_until <= c.now
+                    s.lease_until <= v_now
                     OR s.nonce = p_nonce AND s.holder = p_holder
                     OR EXISTS (SELECT 1 FROM orchestrator.workers w
                                 WHERE w.id = s.holder AND w.ended_at IS NOT NULL)))
@@ -77,13 +78,13 @@ LANGUAGE sql AS $$
            attempt = s.attempt + (NOT p.again)::int, token = s.token + (NOT p.again)::int,
            deaths = s.deaths + (p.died AND NOT p.again)::int,
            claimed = greatest(s.claimed, p.number), sent = greatest(s.sent, p.number),
-           lease_until = c.now + p_lease, attend_at = c.now + p_lease, began_at = c.now
-      FROM picked p, clock c
+           lease_until = v_now + p_lease, attend_at = v_now + p_lease, began_at = v_now
+      FROM picked p
      WHERE (s.execution_id, s.name, s.scope, s.run) = (p.execution_id, p.name, p.scope, p.run)
     RETURNING s.execution_id, s.name, s.scope, s.run, s.attempt, s.token, s.deaths,
               CASE WHEN p.again THEN NULL ELSE p.taken_from END, s.wanted, s.live, s.items,
-              s.queue, s.dispatched_at, p.definition_id, p.key
-$$;
+              s.queue, s.dispatched_at, p.definition_id, p.key;
+END $$;
 
 -- record_step: one success, at most one plain next step, in an execution that is running, not paused and never re-run.
 -- Counters first: that is the lock and the check that the execution is open; a stale token then takes them back.
