@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from celery import Celery
 from psycopg.rows import dict_row
 
 from orchestrator import Flow, Handle, Orchestrator, Settings
@@ -17,7 +19,7 @@ from orchestrator.runtime.catalogue import Catalogue
 from tests.acceptance import laws
 from tests.services.processes import wait_until
 from tests.services.workers import Crew, WorkerProcess
-from workers import connect
+from workers import connect, topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,12 @@ class Site:
     def worker(self, **options: Any) -> WorkerProcess:
         return self.crew.worker(**options)
 
+    def duty(self, name: str) -> None:
+        """Ask for one of beat's duties now."""
+        with Celery(broker=self.settings.broker_url, set_as_current=False) as app:
+            queue = topology.step_queue(self.settings.queue, is_amqp=True)
+            app.send_task(f"orchestrator.{name}", queue=queue)
+
     def open(self, *gates: str) -> None:
         for gate in gates:
             (self.folder / f"{gate}.open").touch()
@@ -103,10 +111,13 @@ class Site:
 
     def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """What the database says; a connection lost with its server is opened anew."""
-        if self._reader is None or self._reader.closed:
-            self._reader = psycopg.connect(
-                self.settings.database_url, autocommit=True, row_factory=dict_row
-            )
+        if self._reader is not None and not self._reader.closed:
+            with contextlib.suppress(psycopg.OperationalError):
+                return self._reader.execute(query, parameters).fetchall()
+            self._reader.close()
+        self._reader = psycopg.connect(
+            self.settings.database_url, autocommit=True, row_factory=dict_row
+        )
         return self._reader.execute(query, parameters).fetchall()
 
     def row(self, handle: Handle[Any], name: str, scope: str = "", run: int = 0) -> dict[str, Any]:
@@ -172,8 +183,6 @@ class Site:
 
     def sound(self) -> None:
         """The law: everything has ended, counters equal rows, nothing is left to be done."""
-        self.rows("SELECT 1")
-        assert self._reader is not None
         with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
             laws.check_all_at_rest(connection)
         laws.check_keys(self.ran())
