@@ -18,8 +18,8 @@ from uuid import UUID
 
 from billiard.process import current_process
 from celery import Celery, bootsteps, signals
+from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from kombu.utils.imports import symbol_by_name
 
 from orchestrator.records import StepAddress
 from orchestrator.runtime import attempts, sweeps
@@ -30,6 +30,7 @@ from orchestrator.store import incarnations
 from orchestrator.store.database import Database
 from workers import connect, notices
 from workers.board import Board
+from workers.deaths import told_by
 from workers.keeper import Duties, Keeper
 from workers.notices import Notice, Running, mark_of
 from workers.process import Job, StepProcess
@@ -87,6 +88,9 @@ class Crew:
         starting = connect.database(self.settings, patience=_START_PATIENCE)
         starting.run(self.catalogue.register)
         starting.close()
+        self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
+        if issubclass(get_implementation(sender.pool_cls), PreforkPool):
+            self._own = Incarnation(self._database, queues=queues, functions=())
 
     def _on_process_init(self, **_: Any) -> None:
         """In a new process of the prefork pool."""
@@ -101,20 +105,18 @@ class Crew:
         )
         self.process.begin()
 
-    def _on_process_shutdown(self, exitcode: int, **_: Any) -> None:
-        """In a process of the prefork pool that leaves."""
-        if self.process is not None and os.getpid() != self._main and exitcode in {0, 155}:
+    def _on_process_shutdown(self, **_: Any) -> None:
+        """In a process of the prefork pool that leaves by itself, whatever its exit code."""
+        if self.process is not None and os.getpid() != self._main:
             self._quietly(self.process.end, "stopped")
 
     def start(self, worker: Any) -> None:
         """Start the keeper and the pump: the pool is there, nothing is consumed yet."""
         job = _the(self._job)
-        self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
+        database = _the(self._database)
         self._deaths.confirmed_broker = worker.app.connection().transport.driver_type == "amqp"
-        pool = symbol_by_name(worker.pool_cls)
-        if issubclass(pool, PreforkPool):
-            self._own = Incarnation(self._database, queues=job.queues, functions=())
-            self._sender = connect.sender(connect.broker_of(self.app), self._database)
+        if self._own is not None:
+            self._sender = connect.sender(connect.broker_of(self.app), database)
         else:
             self.process = StepProcess(job)
             self.process.begin()
@@ -127,9 +129,7 @@ class Crew:
             outage_guard=self.settings.outage_guard.total_seconds(),
         )
         self.keeper.start()
-        self._pump = Pump(
-            self._database, self._sender, self.settings, self._deaths, lambda: self._steady
-        )
+        self._pump = Pump(database, self._sender, self.settings, self._deaths, lambda: self._steady)
         self._pump.start()
 
     def stop(self) -> None:
@@ -169,10 +169,10 @@ class Crew:
         """The steps of this process."""
         return _the(self.process)
 
-    def bury(self, pid: int) -> None:
+    def bury(self, pid: int, error: object) -> None:
         """Return when the incarnation of a lost pool process is ended."""
         if self.keeper is not None:
-            self.keeper.bury(pid)
+            self.keeper.bury(pid, told_by(error))
 
     def redrive(self) -> int:
         """Sweep once, on behalf of beat; return how many rows were looked at."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 from dataclasses import dataclass
@@ -29,10 +30,15 @@ class Ending:
         """Whether it was not the process's own orderly decision."""
         return self.signal is not None or self.status not in _ORDERLY
 
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known but that it ended."""
+        return self.signal is None and self.status is None
+
     def __str__(self) -> str:
         if self.signal is not None:
             return self.signal
-        return "unknown" if self.status is None else f"exit status {self.status}"
+        return "gone" if self.status is None else f"exit status {self.status}"
 
 
 def ending_of(pid: int) -> Ending | None:
@@ -46,6 +52,16 @@ def ending_of(pid: int) -> Ending | None:
     if end.si_code == os.CLD_EXITED:
         return Ending(status=end.si_status)
     return Ending(signal=signal.Signals(end.si_status).name)
+
+
+def told_by(error: object) -> Ending:
+    """Return what the pool says of a lost process, such as ``signal 9 (SIGKILL)``."""
+    text = str(error)
+    if found := re.search(r"\((SIG\w+)\)", text):
+        return Ending(signal=found[1])
+    if found := re.search(r"exitcode (\d+)", text):
+        return Ending(status=int(found[1]))
+    return Ending()
 
 
 class Watch:

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: How long the keeper sleeps when nothing wakes it, in seconds.
 ROUND = 0.25
+#: When the pool reaped a process before we saw its end, its request may still tell, in seconds.
+HEARSAY = 0.5
 #: A pool process that ended is buried before its message is requeued, but a database that is away
 #: must not hold the worker's main loop longer than this, in seconds.
 BURIAL_PATIENCE = 2.0
@@ -70,6 +72,8 @@ class _Child:
 
     incarnation: UUID
     timed_out: bool = False
+    gone_since: float | None = None
+    hearsay: Ending | None = None
     buried: threading.Event = field(default_factory=threading.Event)
 
 
@@ -131,15 +135,17 @@ class Keeper:
         """From now on pool processes end because they are told to: none of that is a death."""
         self._orderly = reason
 
-    def bury(self, pid: int) -> None:
+    def bury(self, pid: int, hearsay: Ending) -> None:
         """Return when the incarnation of a process that ended is ended, or patience is over."""
         deadline = time.monotonic() + BURIAL_PATIENCE
-        self._watch.wake()
         while (child := self._children.get(pid)) is None:
             # It died before the keeper saw its first notice; without any it had no incarnation.
             if time.monotonic() > deadline or all(one.pid != pid for one in self._notices()):
                 return
+            self._watch.wake()
             time.sleep(0.005)
+        child.hearsay = hearsay
+        self._watch.wake()
         if not child.buried.wait(max(0.0, deadline - time.monotonic())):
             log.warning("process %d is not buried yet: its message goes back before", pid)
 
@@ -187,8 +193,13 @@ class Keeper:
             ending = ending_of(pid)
             if ending is None:
                 alive.add(pid)
-            else:
-                self._try("end an incarnation", self._bury, pid, child, ending)
+                continue
+            if ending.unknown:
+                child.gone_since = child.gone_since or time.monotonic()
+                ending = child.hearsay or ending
+                if ending.unknown and time.monotonic() - child.gone_since < HEARSAY:
+                    continue
+            self._try("end an incarnation", self._bury, pid, child, ending)
         return [notice for notice in notices if notice.pid in alive]
 
     def _bury(self, pid: int, child: _Child, ending: Ending) -> None:

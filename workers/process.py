@@ -159,6 +159,7 @@ class StepProcess:
             return 0, None
         finally:
             self.desk.runs(None)
+            self.sender.settle()
             if self._events is not None:
                 self._events.flush()
 
@@ -200,6 +201,10 @@ class StepProcess:
         next_tending = 0.0
         while not self._stopping.wait(LOOK):
             self._look_at_board()
+            if self.sender.overdue(by=1.0):
+                # No delivery has ended for a while: the process is idle, or in a long body.
+                self.sender.settle()
+                self.database.forget()
             if time.monotonic() >= next_tending:
                 next_tending = time.monotonic() + interval
                 try:

@@ -78,6 +78,7 @@ class Pump:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + self._settings.beat_interval.total_seconds()
             self._database.run(look_for_dead, self._deaths, self._steady())
+        self._sender.settle()
         interval = self._settings.pump_interval.total_seconds()
         for _ in range(_SWEEPS_IN_A_ROW):
             due = self._database.run(sweeping.next_due)

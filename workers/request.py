@@ -25,7 +25,7 @@ class Request(CeleryRequest):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         pid: Any = self.worker_pid
         if isinstance(error, WorkerLostError | SystemExit) and pid is not None:
-            crew_of(self.app).bury(pid)
+            crew_of(self.app).bury(pid, error)
         return super().on_failure(
             exc_info, send_failed_event=send_failed_event, return_ok=return_ok
         )

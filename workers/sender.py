@@ -1,10 +1,11 @@
-"""What a process sends: published by any of its threads, marked as sent behind their backs.
+"""What a process sends: published by any of its threads, marked as sent when there is time.
 
-A delivery must not wait for the broker's confirms, and the confirms must reach the rows before the
-sweep for unsent rows takes them for missing (5 s). So a small thread, which lives only while
-answers are open, collects them and marks the confirmed in bulk. Most marks find nothing to do: a
-message that was claimed proves itself sent. If the process dies before, the sweep sends again under
-the next number.
+A delivery does not wait for the broker's confirms, and the confirms must reach the rows before the
+sweep for unsent rows takes them for missing (5 s). So they are collected and marked in bulk, about
+a second later, by whoever comes by: a thread that has ended a delivery, the pump, or the thread
+that tends the incarnation of a process which went idle or is busy in a long body. By then most
+messages are claimed, which proves them sent, and their marks find nothing to do. If the process
+dies before, the sweep sends again under the next number.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ from workers.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-#: How often open answers are looked for, in seconds.
-LOOK = 0.05
-#: Confirmed messages are marked together for so long at the most, in seconds.
-MARK_WITHIN = 0.5
-#: Answers that stay away longer than this will not come: the rows stay unsent.
+#: Confirms are collected and marked this long after publishing, in seconds.
+MARK_AFTER = 1.0
+#: Answers that stay away longer than this will not come: their rows stay unsent; in seconds.
 PATIENCE = 30.0
 
 
@@ -47,8 +46,8 @@ class Sender:
         self._mark = mark
         self._pid = os.getpid()
         self._guard = threading.Lock()
-        self._marker: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._open_since: float | None = None
+        self._heard = 0.0
 
     def publish(self, messages: Sequence[StepMessage]) -> None:
         """Send messages without waiting; raises nothing because of a broker that is away."""
@@ -58,44 +57,42 @@ class Sender:
             raise RuntimeError("a sender belongs to the process that made it")
         with self._guard:
             self._publisher.publish(messages)
-            if self._marker is None and not self._closing.is_set():
-                self._marker = threading.Thread(
-                    target=self._mark_confirmed, name="marks what was sent", daemon=True
-                )
-                self._marker.start()
+            if self._open_since is None:
+                self._open_since = self._heard = time.monotonic()
 
-    def close(self, timeout: float = 2.0) -> None:
+    def collect(self, timeout: float = 0.0) -> list[StepMessage]:
+        """Return what was confirmed since the last call, for a caller who marks it himself."""
+        with self._guard:
+            return self._publisher.collect(timeout)
+
+    def overdue(self, by: float = 0.0) -> bool:
+        """Whether there are answers that should have been marked ``by`` seconds ago."""
+        since = self._open_since
+        return since is not None and time.monotonic() - since >= MARK_AFTER + by
+
+    def settle(self) -> None:
+        """Mark what was confirmed, if it is time to."""
+        if self.overdue():
+            self._settle(0.0)
+
+    def close(self, timeout: float = 1.0) -> None:
         """Wait for open answers at most ``timeout`` seconds, mark them, disconnect."""
-        self._closing.set()
-        marker = self._marker
-        if marker is not None:
-            marker.join(timeout)
+        if self._open_since is not None:
+            self._settle(timeout)
         with self._guard:
             self._publisher.close()
 
-    def _mark_confirmed(self) -> None:
-        confirmed: list[StepMessage] = []
-        heard = marked = time.monotonic()
-        while True:
-            time.sleep(LOOK)
+    def _settle(self, timeout: float) -> None:
+        with self._guard:
+            confirmed = self._publisher.collect(timeout)
             now = time.monotonic()
-            with self._guard:
-                answers = self._publisher.collect()
-                if answers:
-                    heard = now
-                elif now - heard > PATIENCE:
-                    self._publisher.close()  # it answers no more: its rows stay unsent
-                confirmed += answers
-                complete = not self._publisher.outstanding
-                if complete and not confirmed:
-                    self._marker = None
-                    return
-            if confirmed and (complete or now - marked > MARK_WITHIN):
-                self._store(confirmed)
-                confirmed, marked = [], now
-
-    def _store(self, confirmed: Sequence[StepMessage]) -> None:
-        try:
-            self._mark(confirmed)
-        except Exception as error:  # noqa: BLE001 - the sweep sends what stays unmarked again
-            log.warning("could not mark %d messages as sent: %s", len(confirmed), error)
+            if confirmed:
+                self._heard = now
+            elif now - self._heard > PATIENCE:
+                self._publisher.close()  # it answers no more
+            self._open_since = now if self._publisher.outstanding else None
+        if confirmed:
+            try:
+                self._mark(confirmed)
+            except Exception as error:  # noqa: BLE001 - the sweep sends them again
+                log.warning("could not mark %d messages as sent: %s", len(confirmed), error)

@@ -1,9 +1,10 @@
-"""What a process sends is marked behind the backs of its threads."""
+"""What a process sends is marked later, in bulk, by whoever comes by."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 
 import kombu
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.records import StepMessage
 from tests.services.processes import wait_until
 from tests.workers.messages import message
+from workers import sender as sending
 from workers.sender import Sender
 
 
@@ -26,21 +28,33 @@ def sender(rabbitmq_url: str, marked: list[StepMessage]) -> Iterator[Sender]:
     made.close()
 
 
-def test_confirmed_messages_are_marked_without_being_asked(
+def test_confirmed_messages_are_marked_when_it_is_time(
     sender: Sender, marked: list[StepMessage]
 ) -> None:
     sent = [message() for _ in range(50)]
-
     sender.publish(sent)
+    sender.settle()
+    assert marked == []
 
-    wait_until(lambda: len(marked) == 50, timeout=5)
+    wait_until(sender.overdue, timeout=5)
+    sender.settle()
+
     assert marked == sent
+    assert not sender.overdue()
+
+
+def test_settling_with_nothing_sent_does_nothing(sender: Sender, marked: list[StepMessage]) -> None:
+    sender.settle()
+
+    assert not sender.overdue()
+    assert marked == []
 
 
 def test_threads_share_one_sender(sender: Sender, marked: list[StepMessage]) -> None:
     def send() -> None:
         for _ in range(20):
             sender.publish([message(), message()])
+            sender.settle()
 
     threads = [threading.Thread(target=send) for _ in range(8)]
 
@@ -48,37 +62,22 @@ def test_threads_share_one_sender(sender: Sender, marked: list[StepMessage]) -> 
         thread.start()
     for thread in threads:
         thread.join()
+    sender.close()
 
-    wait_until(lambda: len(marked) == 320, timeout=10)
     assert len({one.id for one in marked}) == 320
 
 
-def test_marking_thread_lives_only_while_answers_are_open(
-    sender: Sender, marked: list[StepMessage]
-) -> None:
-    sender.publish([message()])
-    wait_until(lambda: sender._marker is None, timeout=5)
-    assert len(marked) == 1
-
-    sender.publish([message()])
-
-    wait_until(lambda: len(marked) == 2, timeout=5)
-
-
-def test_marks_that_fail_do_not_stop_the_sending(rabbitmq_url: str) -> None:
-    tried: list[Sequence[StepMessage]] = []
-
-    def refuse(messages: Sequence[StepMessage]) -> None:
-        tried.append(messages)
+def test_marks_that_fail_are_left_to_the_sweep(rabbitmq_url: str) -> None:
+    def refuse(_: object) -> None:
         raise ConnectionError("the database is away")
 
     sender = Sender(lambda: kombu.Connection(rabbitmq_url, heartbeat=0), refuse)
     sender.publish([message()])
-    wait_until(lambda: tried, timeout=5)
+    time.sleep(sending.MARK_AFTER)
 
-    sender.publish([message()])
+    sender.settle()
 
-    wait_until(lambda: len(tried) == 2, timeout=5)
+    assert not sender.overdue()
     sender.close()
 
 

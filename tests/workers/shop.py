@@ -1,0 +1,148 @@
+"""Flows that the workers of these tests run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from orchestrator.flow.authoring import each, flow, step
+from orchestrator.flow.retry import Retry
+from orchestrator.runtime.context import this_step
+
+
+@step
+def add(number: int, more: int = 1) -> int:
+    return number + more
+
+
+@step
+def numbers(count: int) -> list[int]:
+    return list(range(count))
+
+
+@step
+def square(number: int) -> int:
+    return number * number
+
+
+@step
+def total(values: list[int]) -> int:
+    return sum(values)
+
+
+@step
+def nap(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@step
+def wait_for(file: str) -> int:
+    """Show that it runs, and run until it is let go."""
+    Path(f"{file}.{this_step().attempt}").write_text(str(os.getpid()))
+    while not Path(file).exists():
+        time.sleep(0.02)
+    return this_step().attempt
+
+
+@step(timeout="1s")
+def stop_when_asked(file: str) -> str:
+    Path(f"{file}.{this_step().attempt}").write_text(str(os.getpid()))
+    while not this_step().cancelled:
+        time.sleep(0.02)
+    Path(f"{file}.asked").touch()
+    return "asked"
+
+
+@step(timeout="1s", retry=Retry(attempts=2, first="0.1s"))
+def hang(file: str) -> int:
+    """Hold the interpreter's attention for ever, the first time."""
+    if this_step().attempt > 1:
+        return this_step().attempt
+    Path(file).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+@step
+def die_once(file: str) -> int:
+    if not Path(file).exists():
+        Path(file).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return this_step().attempt
+
+
+@step
+def refuse(number: int) -> int:
+    raise LookupError(f"there is no {number}")
+
+
+@step(retry=Retry(attempts=2, first="0.1s"))
+def fail_once(number: int) -> int:
+    if this_step().attempt == 1:
+        raise LookupError(f"there is no {number}")
+    return number
+
+
+@step
+async def rest(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return 1
+
+
+@flow(version="1")
+def chain(number: int) -> int:
+    return add(add(add(add(number))))
+
+
+@flow(version="1")
+def fan(count: int) -> int:
+    return total(each(numbers(count), square))
+
+
+@flow(version="1")
+def waiting(file: str) -> int:
+    return add(wait_for(file), 10)
+
+
+@flow(version="1")
+def stoppable(file: str) -> str:
+    return stop_when_asked(file)
+
+
+@flow(version="1")
+def hanging(file: str) -> int:
+    return add(hang(file))
+
+
+@flow(version="1")
+def dying(file: str) -> int:
+    return add(die_once(file), 10)
+
+
+@flow(version="1")
+def failing(number: int) -> int:
+    return refuse(add(number))
+
+
+@flow(version="1")
+def failing_at_once(number: int) -> int:
+    return refuse(number)
+
+
+@flow(version="1")
+def recovering(number: int) -> int:
+    return add(fail_once(number))
+
+
+@flow(version="1")
+def resting(seconds: float) -> int:
+    return add(rest(seconds))
+
+
+@flow(version="1")
+def stoppable_for_long(file: str) -> str:
+    return stop_when_asked.options(timeout="1m")(file)
