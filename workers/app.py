@@ -69,7 +69,8 @@ def _queues_of(catalogue: Catalogue) -> Iterator[str]:
 
 def _own() -> Celery:
     settings = Settings()
-    made = Celery("orchestrator", config_source="celeryconfig")
+    # Importing `attach` into somebody's application must not make this one Celery's current app.
+    made = Celery("orchestrator", config_source="celeryconfig", set_as_current=False)
     return attach(made, settings.modules, settings=settings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,10 @@ _OPTIONS: dict[str, Any] = {
     "typing": False,
 }
 
+#: A message that its step may keep for longer than the broker waits is acknowledged at once: from
+#: then on the lease alone protects the step.
+_ACKED_AT_ONCE: dict[str, Any] = {"acks_late": False, "reject_on_worker_lost": False}
+
 
 def register(app: Celery, crew: Crew) -> None:
     """Register the tasks of all flows of a crew, the generic one, and the duties of beat."""
@@ -35,8 +39,10 @@ def register(app: Celery, crew: Crew) -> None:
         return run_step(crew, task.request, arguments)
 
     names = [name for flow in crew.catalogue.flows.values() for name in task_names(flow.definition)]
+    long = set(_long_steps(crew))
     for name in dict.fromkeys([GENERIC_TASK, *names]):
-        task: Any = app.task(name=name, **_OPTIONS)
+        options = _OPTIONS | _ACKED_AT_ONCE if name in long else _OPTIONS
+        task: Any = app.task(name=name, **options)
         task(run)
     duties: dict[str, Callable[[], int]] = {
         "wake_due": crew.redrive,
@@ -45,8 +51,7 @@ def register(app: Celery, crew: Crew) -> None:
         "expire": crew.expire,
     }
     for duty, call in duties.items():
-        options: dict[str, Any] = {"ignore_result": True, "acks_late": False}
-        task = app.task(name=f"orchestrator.{duty}", **options)
+        task = app.task(name=f"orchestrator.{duty}", ignore_result=True, acks_late=False)
         task(_plain(call))
 
 
@@ -77,6 +82,14 @@ def run_step(crew: Crew, request: Any, arguments: Any) -> str:
             failed = StepFailed(f"{why['kind']}: {why['message']}")
             raise Retry(str(failed), exc=failed, when=datetime.now(UTC) + delay)
     return f"{attempts} attempts recorded"
+
+
+def _long_steps(crew: Crew) -> Iterator[str]:
+    """Yield the task names of steps whose timeout is longer than a message may stay open."""
+    for flow in crew.catalogue.flows.values():
+        for path, options in flow.definition.options.items():
+            if options.timeout > crew.settings.ack_budget:
+                yield ".".join((flow.name, *path.split("/")))
 
 
 def _plain(call: Callable[[], int]) -> Callable[[], int]:
