@@ -25,6 +25,7 @@ _OPTIONS: dict[str, Any] = {
     "throws": (StepFailed,),
     "Request": "workers.request:Request",
     "typing": False,
+    "shared": False,  # else every other Celery application of the process gets it too
 }
 
 #: A message that its step may keep for longer than the broker waits is acknowledged at once: from
@@ -51,8 +52,10 @@ def register(app: Celery, crew: Crew) -> None:
         "expire": crew.expire,
     }
     for duty, call in duties.items():
-        task = app.task(name=f"orchestrator.{duty}", ignore_result=True, acks_late=False)
-        task(_plain(call))
+        plain: Any = app.task(
+            name=f"orchestrator.{duty}", shared=False, ignore_result=True, acks_late=False
+        )
+        plain(_plain(call))
 
 
 def run_step(crew: Crew, request: Any, arguments: Any) -> str:
