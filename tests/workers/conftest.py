@@ -35,9 +35,15 @@ class Shop:
             publish=self.sender.publish,
             collect=self.sender.collect,
         )
-        self._connection = psycopg.connect(
-            settings.database_url, autocommit=True, row_factory=dict_row
-        )
+        self._connection = self._connect()
+
+    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        return psycopg.connect(self.settings.database_url, autocommit=True, row_factory=dict_row)
+
+    def reconnect(self) -> None:
+        """After the database was away."""
+        self._connection.close()
+        self._connection = self._connect()
 
     def start(self, flow: str, *args: Any, key: str | None = None) -> Any:
         return self.orchestrator.start(getattr(flows, flow), *args, key=key)
