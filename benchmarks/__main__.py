@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _SIZES = {"full": measure.FULL, "quick": measure.QUICK, "tiny": measure.TINY}
     help="The peer's queue; ours is always a quorum queue.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--chains", type=click.IntRange(1), help="Chains of a saturated run.")
 @click.option("--size", type=click.Choice(list(_SIZES)), hidden=True)
 def main(
     *,
@@ -51,11 +53,14 @@ def main(
     events: bool,
     peer_queue: str,
     as_json: bool,
+    chains: int | None,
     size: str | None,
 ) -> None:
     """Run the benchmarks."""
     console = Console(stderr=True)
     sizes = _SIZES[size or ("quick" if quick else "full")]
+    if chains:
+        sizes = replace(sizes, chains=chains)
     rounds = rounds or (1 if quick else 3)
     workloads = [only] if only else ["w1", "w2"]
     values: dict[str, dict[str, list[float]]] = {
