@@ -191,9 +191,13 @@ DECLARE
     v_execution orchestrator.executions%ROWTYPE;
     v_accepted integer[];
     v_ended integer := 0;
+    v_numbers integer := 0;     -- places taken in the order of ends; more than ended where an outcome was refused
     v_failed integer := 0;
     v_started integer := 0;
     v_count integer;
+    v_each record;
+    v_first integer;
+    v_stop integer;
     v_orders orchestrator.ordered_1[];
     v_items orchestrator.ordered_1[];
     v_lines integer := jsonb_array_length(p_lines);
@@ -213,11 +217,12 @@ BEGIN
 
     -- guard: the only statement with a condition of its own; everything else follows what it accepted
     WITH outcome AS (
-        SELECT o.*, (ordinality - 1)::int AS i
-          FROM jsonb_array_elements(p_outcomes) WITH ORDINALITY AS e(doc, ordinality),
-               jsonb_to_record(e.doc) AS o(name text, scope text, run smallint, token integer, status text,
-                    output jsonb, large boolean, error jsonb, due_in double precision, items integer,
-                    next integer, wanted integer, live integer, closed_by text)),
+        SELECT o.*, (o.ordinality - 1)::int AS i
+          FROM ROWS FROM (jsonb_to_recordset(p_outcomes) AS (name text, scope text, run smallint, token integer,
+                    status text, output jsonb, large boolean, error jsonb, due_in double precision, items integer,
+                    next integer, wanted integer, live integer, closed_by text))
+               WITH ORDINALITY AS o(name, scope, run, token, status, output, large, error, due_in, items, next,
+                    wanted, live, closed_by, ordinality)),
     guard AS (
         UPDATE orchestrator.steps s
            SET status = o.status, nonce = p_nonce,
@@ -240,78 +245,85 @@ BEGIN
            AND s.status = 'running' AND s.token = o.token
         RETURNING o.i, s.status)
     SELECT array_agg(g.i), count(*) FILTER (WHERE g.status IN ('succeeded', 'failed', 'cancelled')),
-           count(*) FILTER (WHERE g.status = 'failed')
-      INTO v_accepted, v_ended, v_failed FROM guard g;
+           count(*) FILTER (WHERE g.status = 'failed'),
+           coalesce(max(g.i + 1) FILTER (WHERE g.status IN ('succeeded', 'failed', 'cancelled')), 0)
+      INTO v_accepted, v_ended, v_failed, v_numbers FROM guard g;
     IF v_accepted IS NULL AND jsonb_array_length(p_outcomes) > 0 THEN
         RETURN NEXT ('fenced', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
         RETURN;
     END IF;
 
-    INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, part, value)
-        SELECT p_execution, p.name, p.scope, p.run, p.kind, p.part, p.value
-          FROM jsonb_to_recordset(p_payloads)
-            AS p(name text, scope text, run smallint, kind text, part integer, value jsonb)
-        ON CONFLICT ON CONSTRAINT payloads_pkey DO UPDATE SET value = excluded.value;
+    -- what a call does not bring is not executed: to set up a statement costs more than a row (hotpath.md 3)
+    IF jsonb_array_length(p_payloads) > 0 THEN
+        INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, part, value)
+            SELECT p_execution, p.name, p.scope, p.run, p.kind, p.part, p.value
+              FROM jsonb_to_recordset(p_payloads)
+                AS p(name text, scope text, run smallint, kind text, part integer, value jsonb)
+            ON CONFLICT ON CONSTRAINT payloads_pkey DO UPDATE SET value = excluded.value;
+    END IF;
 
     -- orders: arrivals at one join are summed first, because a statement changes a row at most once
-    WITH ordered AS (
-        SELECT o.name, o.scope, o.run, max(o.queue) AS queue, max(o.wanted) AS wanted, sum(o.arrivals)::int AS arrivals
-          FROM jsonb_to_recordset(p_orders)
-            AS o(cause integer, name text, scope text, run smallint, wanted integer, arrivals integer, queue text)
-         WHERE o.cause IS NULL OR o.cause = ANY (v_accepted)
-         GROUP BY o.name, o.scope, o.run ORDER BY 1, 2, 3),
-    proposed AS (
-        SELECT o.*, o.arrivals < o.wanted AND o.wanted > 1 AS waits,
-               (o.name = v_inline_name AND o.scope = v_inline_scope) IS TRUE AS wish
-          FROM ordered o),
-    written AS (
-        INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, wanted, live,
-                attempt, token, holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
-            SELECT p_execution, p.name, p.scope, p.run,
-                   CASE WHEN p.waits THEN 'waiting' WHEN p.wish THEN 'running' ELSE 'ready' END,
-                   p.queue, p_nonce,
-                   CASE WHEN p.wanted > 1 THEN p.wanted END, CASE WHEN p.wanted > 1 THEN p.arrivals END,
-                   (p.wish AND NOT p.waits)::int, (p.wish AND NOT p.waits)::int,
-                   CASE WHEN p.wish AND NOT p.waits THEN p_holder END,
-                   CASE WHEN p.wish AND NOT p.waits THEN v_now + p_lease END,
-                   CASE WHEN p.wish AND NOT p.waits THEN v_now END,
-                   CASE WHEN p.wish OR p.waits THEN 0 ELSE v_dispatches END,
-                   CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now END,
-                   CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now + p_unsent_after END
-              FROM proposed p
-            ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
-               SET (live, nonce, status, attempt, token, holder, lease_until, began_at, dispatch, dispatched_at,
-                    attend_at) = (
-                   SELECT a.live, p_nonce,
-                          CASE WHEN NOT a.fires THEN 'waiting' WHEN a.wish THEN 'running' ELSE 'ready' END,
-                          s.attempt + (a.fires AND a.wish)::int, s.token + (a.fires AND a.wish)::int,
-                          CASE WHEN a.fires AND a.wish THEN p_holder END,
-                          CASE WHEN a.fires AND a.wish THEN v_now + p_lease END,
-                          CASE WHEN a.fires AND a.wish THEN v_now END,
-                          s.dispatch + CASE WHEN a.fires AND NOT a.wish THEN v_dispatches ELSE 0 END,
-                          CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now END,
-                          CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now + p_unsent_after END
-                     FROM (SELECT s.live + excluded.live AS live, s.live + excluded.live >= s.wanted AS fires,
-                                  (s.name = v_inline_name AND s.scope = v_inline_scope) IS TRUE AS wish) a)
-             WHERE s.status = 'waiting'
-        RETURNING s.*, s.xmax = 0 AS inserted)
-    SELECT count(*) FILTER (WHERE w.inserted),
-           array_agg((CASE w.status WHEN 'running' THEN 'inline' ELSE 'ready' END, w.name, w.scope, w.run, w.dispatch,
-                      w.token, w.attempt, w.queue, w.wanted, w.live, w.items)::orchestrator.ordered_1
-                     ORDER BY w.name, w.scope)
-               FILTER (WHERE w.status = 'running' OR w.status = 'ready' AND w.dispatch > w.sent)
-      INTO v_started, v_orders FROM written w;
+    IF jsonb_array_length(p_orders) > 0 THEN
+        WITH ordered AS (
+            SELECT o.name, o.scope, o.run, max(o.queue) AS queue, max(o.wanted) AS wanted, sum(o.arrivals)::int AS arrivals
+              FROM jsonb_to_recordset(p_orders)
+                AS o(cause integer, name text, scope text, run smallint, wanted integer, arrivals integer, queue text)
+             WHERE o.cause IS NULL OR o.cause = ANY (v_accepted)
+             GROUP BY o.name, o.scope, o.run ORDER BY 1, 2, 3),
+        proposed AS (
+            SELECT o.*, o.arrivals < o.wanted AND o.wanted > 1 AS waits,
+                   (o.name = v_inline_name AND o.scope = v_inline_scope) IS TRUE AS wish
+              FROM ordered o),
+        written AS (
+            INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, wanted, live,
+                    attempt, token, holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
+                SELECT p_execution, p.name, p.scope, p.run,
+                       CASE WHEN p.waits THEN 'waiting' WHEN p.wish THEN 'running' ELSE 'ready' END,
+                       p.queue, p_nonce,
+                       CASE WHEN p.wanted > 1 THEN p.wanted END, CASE WHEN p.wanted > 1 THEN p.arrivals END,
+                       (p.wish AND NOT p.waits)::int, (p.wish AND NOT p.waits)::int,
+                       CASE WHEN p.wish AND NOT p.waits THEN p_holder END,
+                       CASE WHEN p.wish AND NOT p.waits THEN v_now + p_lease END,
+                       CASE WHEN p.wish AND NOT p.waits THEN v_now END,
+                       CASE WHEN p.wish OR p.waits THEN 0 ELSE v_dispatches END,
+                       CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now END,
+                       CASE WHEN NOT (p.wish OR p.waits OR p_paused) THEN v_now + p_unsent_after END
+                  FROM proposed p
+                ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
+                   SET (live, nonce, status, attempt, token, holder, lease_until, began_at, dispatch, dispatched_at,
+                        attend_at) = (
+                       SELECT a.live, p_nonce,
+                              CASE WHEN NOT a.fires THEN 'waiting' WHEN a.wish THEN 'running' ELSE 'ready' END,
+                              s.attempt + (a.fires AND a.wish)::int, s.token + (a.fires AND a.wish)::int,
+                              CASE WHEN a.fires AND a.wish THEN p_holder END,
+                              CASE WHEN a.fires AND a.wish THEN v_now + p_lease END,
+                              CASE WHEN a.fires AND a.wish THEN v_now END,
+                              s.dispatch + CASE WHEN a.fires AND NOT a.wish THEN v_dispatches ELSE 0 END,
+                              CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now END,
+                              CASE WHEN a.fires AND NOT a.wish AND NOT p_paused THEN v_now + p_unsent_after END
+                         FROM (SELECT s.live + excluded.live AS live, s.live + excluded.live >= s.wanted AS fires,
+                                      (s.name = v_inline_name AND s.scope = v_inline_scope) IS TRUE AS wish) a)
+                 WHERE s.status = 'waiting'
+            RETURNING s.*, s.xmax = 0 AS inserted)
+        SELECT count(*) FILTER (WHERE w.inserted),
+               array_agg((CASE w.status WHEN 'running' THEN 'inline' ELSE 'ready' END, w.name, w.scope, w.run, w.dispatch,
+                          w.token, w.attempt, w.queue, w.wanted, w.live, w.items)::orchestrator.ordered_1
+                         ORDER BY w.name, w.scope)
+                   FILTER (WHERE w.status = 'running' OR w.status = 'ready' AND w.dispatch > w.sent)
+          INTO v_started, v_orders FROM written w;
+    END IF;
 
-    -- arrivals at an each: its tally and its cursor move in one UPDATE; the items that now have room are ordered
+    -- arrivals at an each, summed: its tally and its cursor move in one UPDATE; the items that now have room are
+    -- ordered. A call seldom brings arrivals for more than one each.
     IF jsonb_array_length(p_arrivals) > 0 THEN
-        WITH arrival AS (
+        FOR v_each IN
             SELECT a.name, a.scope, a.run, sum(a.arrivals)::int AS arrivals, max(a.per_item) AS per_item,
                    (array_agg(a.firsts))[1] AS firsts
               FROM jsonb_to_recordset(p_arrivals) AS a(cause integer, name text, scope text, run smallint,
                     arrivals integer, per_item integer, firsts jsonb)
              WHERE a.cause IS NULL OR a.cause = ANY (v_accepted)
-             GROUP BY a.name, a.scope, a.run),
-        moved AS (
+             GROUP BY a.name, a.scope, a.run ORDER BY 1, 2, 3
+        LOOP
             UPDATE orchestrator.steps s
                SET (live, next, nonce, status, attempt, token, holder, lease_until, began_at, dispatch, dispatched_at,
                     attend_at) = (
@@ -325,46 +337,50 @@ BEGIN
                           CASE WHEN n.fires AND NOT n.wish AND NOT p_paused THEN v_now ELSE s.dispatched_at END,
                           CASE WHEN n.fires AND NOT n.wish AND NOT p_paused THEN v_now + p_unsent_after
                                ELSE s.attend_at END
-                     FROM (SELECT s.live + a.arrivals AS live, s.live + a.arrivals >= s.wanted AS fires,
-                                  (s.live + a.arrivals) / a.per_item - s.live / a.per_item AS room,
+                     FROM (SELECT s.live + v_each.arrivals AS live, s.live + v_each.arrivals >= s.wanted AS fires,
+                                  (s.live + v_each.arrivals) / v_each.per_item - s.live / v_each.per_item AS room,
                                   (s.name = v_inline_name AND s.scope = v_inline_scope) IS TRUE AS wish) n)
-              FROM arrival a
-             WHERE s.execution_id = p_execution AND s.name = a.name AND s.scope = a.scope AND s.run = a.run
-               AND s.status = 'waiting'
-            RETURNING s.*, a.firsts, least(s.next, s.items) AS stop,
-                      s.next - (s.live / a.per_item - (s.live - a.arrivals) / a.per_item) AS first_free),
-        item AS (
-            SELECT f.name, f.queue, ltrim(m.scope || '/' || m.name || '[' || i || ']', '/') AS scope,
-                   (m.name = v_item_of AND m.scope = v_inline_scope AND i = m.first_free AND f.ordinality = 1)
-                       IS TRUE AS wish
-              FROM moved m
-             CROSS JOIN generate_series(m.first_free, m.stop - 1) AS i
-             CROSS JOIN ROWS FROM (jsonb_to_recordset(m.firsts) AS (name text, queue text))
-                        WITH ORDINALITY AS f(name, queue, ordinality)),
-        written AS (
-            INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, attempt, token,
-                    holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
-                SELECT p_execution, t.name, t.scope, p_reruns,
-                       CASE WHEN t.wish THEN 'running' ELSE 'ready' END, t.queue, p_nonce, t.wish::int, t.wish::int,
-                       CASE WHEN t.wish THEN p_holder END, CASE WHEN t.wish THEN v_now + p_lease END,
-                       CASE WHEN t.wish THEN v_now END,
-                       CASE WHEN t.wish THEN 0 ELSE v_dispatches END,
-                       CASE WHEN NOT (t.wish OR p_paused) THEN v_now END,
-                       CASE WHEN NOT (t.wish OR p_paused) THEN v_now + p_unsent_after END
-                  FROM item t
-            RETURNING s.*)
-        SELECT (SELECT count(*) FROM written),
-               array_agg((CASE r.status WHEN 'running' THEN 'inline' ELSE 'ready' END, r.name, r.scope, r.run,
-                          r.dispatch, r.token, r.attempt, r.queue, r.wanted, r.live, r.items)::orchestrator.ordered_1)
-                   FILTER (WHERE r.status = 'running' OR r.status = 'ready' AND r.dispatch > r.sent)
-          INTO v_count, v_items
-          FROM (SELECT w.status, w.name, w.scope, w.run, w.dispatch, w.sent, w.token, w.attempt, w.queue, w.wanted,
-                       w.live, w.items FROM written w
-                UNION ALL
-                SELECT m.status, m.name, m.scope, m.run, m.dispatch, m.sent, m.token, m.attempt, m.queue, m.wanted,
-                       m.live, m.items FROM moved m) r;
-        v_started := v_started + v_count;
-        v_orders := v_orders || v_items;
+             WHERE s.execution_id = p_execution AND s.name = v_each.name AND s.scope = v_each.scope
+               AND s.run = v_each.run AND s.status = 'waiting'
+            RETURNING s.next - (s.live / v_each.per_item - (s.live - v_each.arrivals) / v_each.per_item),
+                      least(s.next, s.items),
+                      CASE WHEN s.status = 'running' OR s.status = 'ready' AND s.dispatch > s.sent THEN
+                          ARRAY[(CASE s.status WHEN 'running' THEN 'inline' ELSE 'ready' END, s.name, s.scope, s.run,
+                                 s.dispatch, s.token, s.attempt, s.queue, s.wanted, s.live,
+                                 s.items)::orchestrator.ordered_1] END
+              INTO v_first, v_stop, v_items;
+            CONTINUE WHEN NOT FOUND;
+            v_orders := v_orders || v_items;
+            CONTINUE WHEN v_first >= v_stop;
+            WITH item AS (
+                SELECT f.name, f.queue, ltrim(v_each.scope || '/' || v_each.name || '[' || i || ']', '/') AS scope,
+                       (v_each.name = v_item_of AND v_each.scope = v_inline_scope AND i = v_first
+                        AND f.ordinality = 1) IS TRUE AS wish
+                  FROM generate_series(v_first, v_stop - 1) AS i
+                 CROSS JOIN ROWS FROM (jsonb_to_recordset(v_each.firsts) AS (name text, queue text))
+                            WITH ORDINALITY AS f(name, queue, ordinality)),
+            written AS (
+                INSERT INTO orchestrator.steps AS s (execution_id, name, scope, run, status, queue, nonce, attempt,
+                        token, holder, lease_until, began_at, dispatch, dispatched_at, attend_at)
+                    SELECT p_execution, t.name, t.scope, p_reruns,
+                           CASE WHEN t.wish THEN 'running' ELSE 'ready' END, t.queue, p_nonce,
+                           t.wish::int, t.wish::int,
+                           CASE WHEN t.wish THEN p_holder END, CASE WHEN t.wish THEN v_now + p_lease END,
+                           CASE WHEN t.wish THEN v_now END,
+                           CASE WHEN t.wish THEN 0 ELSE v_dispatches END,
+                           CASE WHEN NOT (t.wish OR p_paused) THEN v_now END,
+                           CASE WHEN NOT (t.wish OR p_paused) THEN v_now + p_unsent_after END
+                      FROM item t
+                RETURNING s.*)
+            SELECT count(*),
+                   array_agg((CASE w.status WHEN 'running' THEN 'inline' ELSE 'ready' END, w.name, w.scope, w.run,
+                              w.dispatch, w.token, w.attempt, w.queue, w.wanted, w.live,
+                              w.items)::orchestrator.ordered_1)
+                       FILTER (WHERE w.status = 'running' OR w.dispatch > w.sent)
+              INTO v_count, v_items FROM written w;
+            v_started := v_started + v_count;
+            v_orders := v_orders || v_items;
+        END LOOP;
     END IF;
 
     -- closing: entering it ends every row that is not running and asks the running ones to stop
@@ -372,10 +388,11 @@ BEGIN
         UPDATE orchestrator.steps s
            SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
                sent = s.dispatch,
-               ended_no = v_execution.position + v_ended + 1, ended_at = v_now
+               ended_no = v_execution.position + v_numbers + 1, ended_at = v_now
          WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready');
         GET DIAGNOSTICS v_count = ROW_COUNT;
         v_ended := v_ended + v_count;
+        v_numbers := v_numbers + v_count;
         UPDATE orchestrator.steps s SET cancel_asked = true
          WHERE s.execution_id = p_execution AND s.status = 'running';
     END IF;
@@ -383,7 +400,7 @@ BEGIN
     v_status := coalesce(p_close, v_execution.status);
     UPDATE orchestrator.executions e
        SET started = e.started + v_started, finished = e.finished + v_ended, failed = e.failed + v_failed,
-           position = e.position + v_ended + v_lines + (e.finished + v_ended = e.started + v_started)::int,
+           position = e.position + v_numbers + v_lines + (e.finished + v_ended = e.started + v_started)::int,
            status = CASE WHEN e.finished + v_ended < e.started + v_started THEN v_status
                          WHEN v_status = 'running' THEN 'succeeded'
                          WHEN v_status = 'failing' THEN 'failed'
@@ -391,10 +408,12 @@ BEGIN
            finished_at = CASE WHEN e.finished + v_ended = e.started + v_started THEN v_now END
      WHERE e.id = p_execution
     RETURNING * INTO v_execution;
-    INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor, data)
-        SELECT p_execution, v_execution.position - v_lines - (v_execution.finished = v_execution.started)::int
-               + l.ordinality, v_now, l.doc->>'kind', l.doc->>'actor', l.doc->'data'
-          FROM jsonb_array_elements(p_lines) WITH ORDINALITY AS l(doc, ordinality);
+    IF v_lines > 0 THEN
+        INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor, data)
+            SELECT p_execution, v_execution.position - v_lines - (v_execution.finished = v_execution.started)::int
+                   + l.ordinality, v_now, l.doc->>'kind', l.doc->>'actor', l.doc->'data'
+              FROM jsonb_array_elements(p_lines) WITH ORDINALITY AS l(doc, ordinality);
+    END IF;
     IF v_execution.finished = v_execution.started THEN
         v_kind := 'settled';
         INSERT INTO orchestrator.journal (execution_id, position, at, kind)
@@ -407,18 +426,20 @@ BEGIN
          WHERE s.execution_id = p_execution AND s.name = p_head_name AND s.scope = p_head_scope
            AND s.run = p_head_run AND s.ended_no IS NOT NULL AND s.attend_at IS NOT NULL;
     END IF;
-    RETURN NEXT (v_kind, CASE WHEN v_kind = 'settled' THEN v_execution.status END, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
+    RETURN NEXT (v_kind, CASE WHEN v_kind = 'settled' THEN v_execution.status END,
+                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
     RETURN QUERY SELECT o.* FROM unnest(v_orders) o;
 END $$;
 
 -- What the commit with this nonce left to be sent or continued: the answer of record_step and record_steps,
 -- also when the first answer was lost.
 CREATE FUNCTION orchestrator.ordered_by_1(p_execution uuid, p_nonce bigint)
-RETURNS SETOF orchestrator.ordered_1 LANGUAGE sql STABLE AS $$
-    SELECT CASE s.status WHEN 'running' THEN 'inline' ELSE 'ready' END, s.name, s.scope, s.run, s.dispatch,
+RETURNS SETOF orchestrator.ordered_1 LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY SELECT CASE s.status WHEN 'running' THEN 'inline' ELSE 'ready' END, s.name, s.scope, s.run, s.dispatch,
            s.token, s.attempt, s.queue, s.wanted, s.live, s.items
       FROM orchestrator.steps s
      WHERE s.execution_id = p_execution AND s.nonce = p_nonce
        AND (s.status = 'running' OR s.status = 'ready' AND s.due_at IS NULL AND s.dispatch > s.sent)
-     ORDER BY s.name, s.scope, s.run
-$$;
+     ORDER BY s.name, s.scope, s.run;
+END $$;
