@@ -48,6 +48,10 @@ _HOT = (
 )
 
 
+#: In a forked child: what its parent's threads hold, never to be given back here.
+_OF_THE_PARENT: list[PoolProxiedConnection] = []
+
+
 def is_transient(error: BaseException) -> bool:
     """Return whether running the same transaction again may succeed.
 
@@ -114,6 +118,7 @@ class Database:
         self._engines: dict[str, Engine] = {}
         self._guard = threading.Lock()
         self._local = threading.local()
+        self._held: dict[threading.Thread, PoolProxiedConnection] = {}
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -123,6 +128,7 @@ class Database:
         if held is None:
             held = self._engine("hot").raw_connection()
             self._local.held = held
+            self._keep(held)
         connection: Connection = held.driver_connection  # type: ignore[assignment]
         return connection
 
@@ -145,19 +151,22 @@ class Database:
         """Drop this thread's hot connection; the next use opens a new one."""
         held: PoolProxiedConnection | None = getattr(self._local, "held", None)
         self._local.held = None
+        with self._guard:
+            self._held.pop(threading.current_thread(), None)
         if held is not None:
             held.invalidate()
 
     def close_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone and start with none."""
+        _OF_THE_PARENT.extend(self._held.values())
         for engine in self._engines.values():
             engine.dispose(close=False)
-        self._engines, self._local = {}, threading.local()
+        self._engines, self._local, self._held = {}, threading.local(), {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
         """Close this process's pools."""
-        self._local = threading.local()
+        self._local, self._held = threading.local(), {}
         for engine in self._engines.values():
             engine.dispose()
         self._engines = {}
@@ -236,6 +245,20 @@ class Database:
                 f"within {self._patience:.0f} s: "
                 f"{str(error).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
             ) from error
+
+    def _keep(self, held: PoolProxiedConnection) -> None:
+        """Hold on to a connection beside its thread, and give back those whose thread has ended.
+
+        A forked child loses the data of all threads but its own. Were a connection held there
+        alone, SQLAlchemy would give it back in the child: wait for the lock of a statement that the
+        parent is in the middle of, or roll back on the parent's socket.
+        """
+        with self._guard:
+            over = [thread for thread in self._held if not thread.is_alive()]
+            unused = [self._held.pop(thread) for thread in over]
+            self._held[threading.current_thread()] = held
+        for connection in unused:
+            connection.close()
 
     def _engine(self, kind: str) -> Engine:
         with self._guard:

@@ -181,8 +181,14 @@ class Site:
         """Wait for the end of one execution and return its result."""
         return self.results([handle], timeout=timeout)[0]
 
-    def sound(self) -> None:
-        """The law: everything has ended, counters equal rows, nothing is left to be done."""
+    def sound(self, *, begun_anew: bool = False) -> None:
+        """The law: everything has ended, counters equal rows, nothing is left to be done.
+
+        Args:
+            begun_anew: an operator's retry or a hand-back began attempts at 1 again.
+        """
         with psycopg.connect(self.settings.database_url, autocommit=True) as connection:
             laws.check_all_at_rest(connection)
         laws.check_keys(self.ran())
+        if not begun_anew:
+            laws.check_attempts(self.ran())
