@@ -65,6 +65,7 @@ class Crew:
         signals.worker_init.connect(self._on_worker_init, weak=False)
         signals.worker_process_init.connect(self._on_process_init, weak=False)
         signals.worker_process_shutdown.connect(self._on_process_shutdown, weak=False)
+        signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
         app.steps["worker"].add(Background)
 
     # -- the life of a worker ------------------------------------------------------------------
@@ -109,6 +110,11 @@ class Crew:
         """In a process of the prefork pool that leaves by itself, whatever its exit code."""
         if self.process is not None and os.getpid() != self._main:
             self._quietly(self.process.end, "stopped")
+
+    def _on_shutting_down(self, **_: Any) -> None:
+        """The worker was told to stop: what runs is finished, nothing is continued inline."""
+        if self.board is not None and os.getpid() == self._main:
+            self.board.draining = True
 
     def start(self, worker: Any) -> None:
         """Start the keeper and the pump: the pool is there, nothing is consumed yet."""

@@ -23,6 +23,8 @@ from workers.board import Board
 #: Per queue: when the newest message that was claimed had been wanted, and when it was claimed.
 Claims = Mapping[str, tuple[str, str]]
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make one each time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -90,7 +92,7 @@ class Notice:
         """Return it as compact JSON."""
         held = [one.to_list() for one in self.running]
         document = [self.pid, self.incarnation.hex, held, self.claims]
-        return json.dumps(document, separators=(",", ":")).encode()
+        return _compact(document).encode()
 
     @classmethod
     def from_bytes(cls, text: bytes) -> Notice:

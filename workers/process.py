@@ -92,6 +92,7 @@ class StepProcess:
             on_body=self._on_body,
             on_end=self._on_end,
             on_claim=self.desk.claimed,
+            draining=job.draining,
         )
 
     def begin(self) -> None:

@@ -78,6 +78,7 @@ class Delivery:
         on_body: told of each body that begins, and None when it has ended.
         on_begin, on_end: told of each attempt, for Celery's events.
         on_claim: told of each claim by message, for the lost-message rule.
+        draining: whether this process is about to stop: it dispatches instead of continuing.
     """
 
     database: Database
@@ -89,6 +90,7 @@ class Delivery:
     on_begin: Callable[[Claimed, str, bool], None] = field(default=lambda *_: None)
     on_end: Callable[[Ended], None] = field(default=_ignore)
     on_claim: Callable[[Claimed], None] = field(default=_ignore)
+    draining: Callable[[], bool] = field(default=lambda: False)
 
     def run(self, message: StepMessage, *, redelivered: bool = False) -> int:
         """Carry out a message; return how many attempts were recorded.
@@ -238,7 +240,12 @@ class Delivery:
                 registered.options(name, scope).timeout.total_seconds()
                 <= left + slack.total_seconds()
             )
-            return left > 0 and fits and self.catalogue.has(registered, name, scope)
+            return (
+                left > 0
+                and fits
+                and not self.draining()
+                and self.catalogue.has(registered, name, scope)
+            )
 
         attempt = record.Attempt(
             claimed=claimed,

@@ -46,6 +46,26 @@ def test_warm_shutdown_waits_for_the_step(open_shop: OpenShop, pool: str, tmp_pa
     assert (step["status"], step["attempt"], step["deaths"]) == ("succeeded", 1, 0)
 
 
+def test_worker_that_stops_leaves_the_rest_of_a_chain_to_others(
+    open_shop: OpenShop, tmp_path: Path
+) -> None:
+    shop = open_shop()
+    worker = shop.crew.worker()
+    file = tmp_path / "go"
+    handle = shop.start("waiting", str(file))
+    wait_until(Path(f"{file}.1").exists)
+
+    worker.child.signal(signal.SIGTERM)
+    worker.wait_for_log("Warm shutdown")
+    time.sleep(0.5)
+    file.touch()
+
+    assert worker.child.wait(20) == 0
+    assert handle.view().facts.finished == 1
+    shop.crew.worker()
+    assert handle.result(timeout=20) == 11
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_soft_shutdown_hands_back_what_it_cannot_finish(
     open_shop: OpenShop, pool: str, tmp_path: Path
