@@ -205,12 +205,16 @@ def presume_lost(connection: Connection, queues: Sequence[str], before: datetime
     """Want new messages for the unclaimed step runs of these queues sent before a moment.
 
     For the file broker, where a killed worker takes the messages it had reserved with it
-    (protocol.md 6).
+    (protocol.md 6). One of them may have been for a step run whose first holder is gone, which is
+    still running by its row.
     """
     return connection.execute(
         """
-        UPDATE orchestrator.steps SET dispatch = dispatch + 1, attend_at = orchestrator.now()
-         WHERE attend_at IS NOT NULL AND status = 'ready' AND queue = ANY (%s)
+        UPDATE orchestrator.steps s SET dispatch = dispatch + 1, attend_at = orchestrator.now()
+         WHERE attend_at IS NOT NULL AND queue = ANY (%s)
+           AND (status = 'ready' OR status = 'running' AND EXISTS (
+                   SELECT 1 FROM orchestrator.workers w
+                    WHERE w.id = s.holder AND w.ended_at IS NOT NULL))
            AND dispatched_at < %s
            AND dispatch > claimed AND due_at IS NULL
         """,
