@@ -21,6 +21,7 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.records import StepAddress
 from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
@@ -28,6 +29,7 @@ from orchestrator.runtime.incarnations import DeathWatch, Incarnation
 from orchestrator.settings import Settings
 from orchestrator.store import incarnations
 from orchestrator.store.database import Database
+from orchestrator.store.migrate import require_current
 from workers import connect, notices
 from workers.board import Board
 from workers.deaths import told_by
@@ -86,12 +88,23 @@ class Crew:
             sends_events=bool(sender.task_events),
             draining=lambda: self.board is not None and self.board.draining,
         )
-        starting = connect.database(self.settings, patience=_START_PATIENCE)
-        starting.run(self.catalogue.register)
-        starting.close()
+        self._wait_for_database()
         self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
         if issubclass(get_implementation(sender.pool_cls), PreforkPool):
             self._own = Incarnation(self._database, queues=queues, functions=())
+
+    def _wait_for_database(self) -> None:
+        """Register the flows once the database is there; end with a sentence if it is not ours."""
+        database = connect.database(self.settings, patience=_START_PATIENCE)
+        try:
+            database.run(_nothing)
+            require_current(self.settings.database_url)
+            database.run(self.catalogue.register)
+        except OrchestratorError as error:
+            # Celery would log any other exception of a signal's receiver and go on.
+            raise SystemExit(f"the worker does not start: {error}") from error
+        finally:
+            database.close()
 
     def _on_process_init(self, **_: Any) -> None:
         """In a new process of the prefork pool."""
@@ -304,6 +317,10 @@ def crew_of(app: Celery | None) -> Crew:
             "this application was not attached: call workers.app.attach(app, modules)"
         )
     return crew
+
+
+def _nothing(_: object) -> None:
+    """Only connect."""
 
 
 def _the(made: T | None) -> T:

@@ -109,3 +109,15 @@ def test_steps_of_another_queue_run_where_it_is_consumed(open_shop: OpenShop) ->
     shop.crew.worker(queues=[shop.settings.queue])
 
     assert handle.result(timeout=20) == 5
+
+
+def test_worker_refuses_a_database_without_our_schema(
+    open_shop: OpenShop, empty_database_url: str
+) -> None:
+    shop = open_shop("files", database_url=empty_database_url)
+
+    worker = shop.crew.worker(wait=False)
+
+    assert worker.child.wait(60) == 1
+    assert "the worker does not start" in worker.tail(1)
+    assert "orchestrator db upgrade" in worker.tail(1)
