@@ -171,7 +171,7 @@ class Orchestrator:
             pause = min(pause * 1.5, _POLL_LAST)
 
     def cancel(self, execution: UUID | str, *, actor: str = "api") -> bool:
-        """Cancel an execution; False when it has ended or is cancelling already."""
+        """Cancel an execution; False when it has ended or is ending already."""
         return self.database.run(operate.cancel, _uuid(execution), self.settings, actor=actor)
 
     def pause(self, execution: UUID | str, *, actor: str = "api") -> bool:
@@ -229,7 +229,13 @@ class Orchestrator:
     ) -> Handle[R]:
         registered = self.database.run(self.catalogue.registered, flow.name)
         started, messages = self.database.run(
-            start.start, registered, document, self.settings, key=key, actor="api"
+            start.start,
+            registered,
+            document,
+            self.settings,
+            execution_id=start.new_id(),
+            key=key,
+            actor="api",
         )
         self._send(messages)
         return Handle(self, started.execution_id, flow.hints.get("return"), created=started.created)

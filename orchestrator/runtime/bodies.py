@@ -70,9 +70,13 @@ def classify(error: BaseException, attempt: int, options: StepOptions) -> Outcom
 def describe(error: BaseException, attempt: int) -> dict[str, Any]:
     """Return an error as it is stored: kind, message, end of the traceback, attempt."""
     lines = "".join(traceback.format_exception(error))
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # the class is the user's
+        message = "its message cannot be shown: __str__ raised"
     described = {
         "kind": type(error).__name__,
-        "message": str(error)[:_MESSAGE_LIMIT],
+        "message": message[:_MESSAGE_LIMIT],
         "traceback": lines[-_TRACEBACK_LIMIT:],
         "attempt": attempt,
     }

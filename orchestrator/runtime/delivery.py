@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import LeaseLost, NotAList, Unavailable
+from orchestrator.errors import LeaseLost, OrchestratorError, Unavailable
 from orchestrator.flow import reading
 from orchestrator.flow.graph import EachNode, StepNode
 from orchestrator.flow.reading import OutputOf, Read
@@ -30,9 +30,12 @@ from orchestrator.runtime.messages import of_ordered
 from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
 from orchestrator.settings import Settings
 from orchestrator.store import moves, sweeping
-from orchestrator.store.database import Database
+from orchestrator.store.database import Database, is_refusal
 
-_CACHE_LIMIT = 256
+#: A segment keeps so many values that it has met, and none beside a large one (characters).
+_CACHE_LIMIT, _LARGE = 256, 1 << 16
+#: Raised where the arguments of a step cannot be put together: no attempt would find others.
+_NO_VALUE = (OrchestratorError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +113,12 @@ class Delivery:
             return 0
         claims = self._claim(address, message.number)
         if not claims and redelivered and self.database.run(incarnations.prove_dead, address):
-            stranded = self.database.run(sweeping.strand, address)
-            claims = [claimed for found in stranded for claimed in self._claim(found, 0)]
+            claims = [
+                claimed
+                for found in self.database.run(sweeping.strand, address)
+                if self.catalogue.has(registered, found.name, found.scope)
+                for claimed in self._claim(found, 0)
+            ]
         if not claims:
             reports.absorbed(registered.flow, address, "nothing to claim")
         recorded = 0
@@ -144,7 +151,7 @@ class Delivery:
             began = time.monotonic()
             outcome = self._outcome(registered, current, cache)
             try:
-                answer = self._record(registered, current, first, outcome, stop_at)
+                outcome, answer = self._record(registered, current, first, outcome, stop_at)
             except LeaseLost:
                 reports.fenced(registered.flow, current)
                 break
@@ -161,7 +168,7 @@ class Delivery:
                 )
             )
             if isinstance(outcome, Succeeded):
-                if len(cache) > _CACHE_LIMIT:
+                if len(cache) > _CACHE_LIMIT or len(outcome.text) > _LARGE:
                     cache.clear()
                 cache[OutputOf(current.address.name, current.address.scope)] = outcome.value
             self.publish(
@@ -188,7 +195,11 @@ class Delivery:
                 return Expanded(reading.items(graph, name, scope, found))
             found = self._values(address, reading.reads(graph, name, scope), cache)
             arguments = reading.arguments(graph, name, scope, found)
-        except NotAList as error:
+        except Unavailable:
+            raise
+        except Exception as error:
+            if not isinstance(error, _NO_VALUE) and not is_refusal(error):
+                raise
             return Failed(bodies.describe(error, claimed.attempt))
         this = ThisStep(
             address,
@@ -231,7 +242,9 @@ class Delivery:
         first: Claimed,
         outcome: Outcome,
         stop_at: float,
-    ) -> Recorded:
+    ) -> tuple[Outcome, Recorded]:
+        """Record an outcome; one that the database cannot hold fails the step instead."""
+
         def may_continue(name: str, scope: str) -> bool:
             # a delivery that lasts longer than its broker waits would lose its channel
             left = stop_at - time.monotonic()
@@ -256,7 +269,14 @@ class Delivery:
             nonce=_nonce(),
             may_continue=may_continue,
         )
-        return commit(self.database, attempt, self.settings)
+        try:
+            return outcome, commit(self.database, attempt, self.settings)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refused = Failed(bodies.describe(error, claimed.attempt))
+            attempt = replace(attempt, outcome=refused, nonce=_nonce())
+            return refused, commit(self.database, attempt, self.settings)
 
     def _beat(self, claimed: Claimed, data: Any) -> bool:
         """Renew a running body's lease and store its progress; return whether it should stop."""

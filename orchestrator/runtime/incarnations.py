@@ -62,19 +62,15 @@ class Incarnation:
 
         Called every beat. Raises nothing while the database is away: the next call tries again.
         """
-        try:
-            if self._session.closed:
-                self._session = self._database.direct()
-                self._locked = False
-            if not store.is_alive(self._session, self.id):
-                self.id = self._born()
-                self._locked = True
-            elif not self._locked:
-                self._locked = store.relock(self._session, self.id)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            self._session.close()
+        for _ in range(2):  # a session that was lost shows it when it is used
+            try:
+                self._hold()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                self._session.close()
+            else:
+                return
 
     def end(self, reason: str = "stopped") -> None:
         """End this incarnation in good order and free its lock."""
@@ -89,6 +85,16 @@ class Incarnation:
             pid=os.getpid(),
             reason=reason,
         )
+
+    def _hold(self) -> None:
+        if self._session.closed:
+            self._session = self._database.direct()
+            self._locked = False
+        if not store.is_alive(self._session, self.id):
+            self.id = self._born()
+            self._locked = True
+        elif not self._locked:
+            self._locked = store.relock(self._session, self.id)
 
     def _born(self) -> UUID:
         identity = store.insert(
@@ -163,7 +169,9 @@ class DeathWatch:
         return True
 
 
-_SECOND_LOOK = 0.5
+#: A lock elsewhere must have been free for so long, in seconds: longer than two beats, with each of
+#: which a living process takes a lock again that an outage has freed.
+_SECOND_LOOK = 5.0
 
 
 def prove_dead(connection: Connection, address: StepAddress) -> bool:

@@ -27,14 +27,14 @@ def cancel(connection: Connection, execution_id: UUID, settings: Settings, *, ac
     """Cancel an execution: what is not running ends now, what is running is asked to stop.
 
     Returns:
-        False when it had ended or was cancelling already.
+        False when it had ended or was ending already, cancelled or failed.
 
     Raises:
         NotFound: no such execution.
     """
     with connection.transaction():
         locked = _lock(connection, execution_id)
-        if locked.status in TERMINAL_EXECUTION or locked.status is ExecutionStatus.CANCELLING:
+        if locked.status is not ExecutionStatus.RUNNING:
             return False
         executions.write_line(connection, execution_id, "cancel", actor, {})
         moves.record_steps(

@@ -304,11 +304,12 @@ def with_runs(
     connection: Connection, rows: Iterable[Mapping[str, Any]], execution_id: UUID, reruns: int
 ) -> list[dict[str, Any]]:
     """Address what is there by its own run, what is ordered now by the newest re-run's number."""
-    placed = []
-    for row in rows:
-        run = executions.current_run(connection, execution_id, row["name"], row["scope"])
-        placed.append({**row, "run": reruns if run is None else run})
-    return placed
+    rows = list(rows)
+    places = [(row["name"], row["scope"]) for row in rows]
+    current = executions.current_runs(connection, execution_id, places)
+    return [
+        {**row, "run": current.get(place, reruns)} for row, place in zip(rows, places, strict=True)
+    ]
 
 
 def _order(registered: Registered, order: planning.Order, settings: Settings) -> dict[str, Any]:
@@ -329,7 +330,7 @@ def _queue(registered: Registered, name: str, scope: str, settings: Settings) ->
 
 def _stored(attempt: Attempt, success: Succeeded, settings: Settings) -> _Plan:
     """Plan to store an output: a small one in the step's own row, a large one apart from it."""
-    if len(success.text.encode()) <= settings.inline_output_bytes:
+    if success.value is None or len(success.text.encode()) <= settings.inline_output_bytes:
         return _Plan(outcome={"status": "succeeded", "output": success.value})
     large = _payload(attempt.claimed.address, "output", 0, success.value)
     return _Plan(outcome={"status": "succeeded"}, payloads=(large,))

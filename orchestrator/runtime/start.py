@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+import time
 from collections.abc import Mapping
+from uuid import UUID
 
 from orchestrator import codec
 from orchestrator.errors import Conflict, InvalidInput
@@ -18,12 +21,19 @@ from orchestrator.store.database import Connection
 _KEY_LIMIT = 500
 
 
+def new_id() -> UUID:
+    """Return a new UUIDv7: what was started later sorts behind."""
+    value = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    return UUID(int=value & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+
+
 def start(
     connection: Connection,
     registered: Registered,
     document: Mapping[str, codec.JSON],
     settings: Settings,
     *,
+    execution_id: UUID,
     key: str | None = None,
     actor: str | None = None,
 ) -> tuple[Started, list[StepMessage]]:
@@ -31,6 +41,8 @@ def start(
 
     Args:
         document: validated, encoded input by parameter name.
+        execution_id: from `new_id`, drawn once per start and kept over its repetitions: the same id
+            again gets the same answer.
         key: the caller's own id; the same key again is the same execution.
 
     Returns:
@@ -38,7 +50,7 @@ def start(
 
     Raises:
         Conflict: the key belongs to an execution with another input, or to one that has expired.
-        InvalidInput: the key or the input is too large.
+        InvalidInput: the input is too large, or the key cannot be one.
     """
     text = codec.canonical(dict(document))
     if len(text.encode()) > settings.max_input_bytes:
@@ -48,6 +60,8 @@ def start(
         )
     if key is not None and not 0 < len(key) <= _KEY_LIMIT:
         raise InvalidInput(f"a key has 1 to {_KEY_LIMIT} characters, this one {len(key)}")
+    if key is not None and codec.encode(key) != key:
+        raise InvalidInput(f"the key {key!r} holds NUL or half a character, which no database does")
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     orders = [
         (
@@ -59,6 +73,7 @@ def start(
     ]
     started = moves.start_execution(
         connection,
+        execution_id=execution_id,
         flow=registered.flow,
         definition_id=registered.id,
         key=key,

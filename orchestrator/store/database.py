@@ -32,7 +32,14 @@ Connection = psycopg.Connection[TupleRow]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"})
+_TRANSIENT_STATES = frozenset(
+    {
+        *("40001", "40P01", "55P03"),  # serialization failure, deadlock, lock timeout
+        *("57P01", "57P02", "57P03", "53300"),  # the server stops, starts, or is full
+        *("25P03", "57P05"),  # it ended a session that was idle for too long
+        "25006",  # it became a standby
+    }
+)
 _ORDINARY = (
     "SET default_transaction_isolation = 'read committed'",
     "SET timezone = 'UTC'",
@@ -66,6 +73,16 @@ def is_transient(error: BaseException) -> bool:
     if state is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return state in _TRANSIENT_STATES or state.startswith("08")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the database will refuse these values whenever they are written.
+
+    True for values that it cannot hold, that are too large, or that break a constraint.
+    """
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
 
 
 def parse_url(url: str) -> URL:

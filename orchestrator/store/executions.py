@@ -88,14 +88,19 @@ def step_rows(
     return [StepFacts.from_row(row) for row in rows]
 
 
-def current_run(connection: Connection, execution_id: UUID, name: str, scope: str) -> int | None:
-    """Return the run of (name, scope) that is not superseded; None when there is none."""
-    row = connection.execute(
-        "SELECT run FROM orchestrator.steps WHERE execution_id = %s AND name = %s AND scope = %s"
-        " AND status <> 'superseded'",
-        (execution_id, name, scope),
-    ).fetchone()
-    return None if row is None else row[0]
+def current_runs(
+    connection: Connection, execution_id: UUID, places: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    """Return by (name, scope) the run that is not superseded, where there is one."""
+    rows = connection.execute(
+        """
+        SELECT s.name, s.scope, s.run FROM unnest(%s::text[], %s::text[]) AS p(name, scope)
+          JOIN orchestrator.steps s ON s.execution_id = %s AND s.name = p.name
+           AND s.scope = p.scope AND s.status <> 'superseded'
+        """,
+        ([name for name, _ in places], [scope for _, scope in places], execution_id),
+    ).fetchall()
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 def set_paused(connection: Connection, execution_id: UUID, *, paused: bool) -> None:
@@ -137,10 +142,12 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
 
     A failed one becomes ready with its attempts counted anew; a cancelled one becomes ready, or
     waiting when arrivals are missing. What ended while the execution was closing keeps its outcome.
+    With nothing to return (cancelled, and all that had begun succeeded) the execution stays ended:
+    it is for the re-run to open it.
 
     Returns:
-        The step runs whose outcome was stored without ordering what follows: the caller orders it
-            now.
+        The step runs whose outcome was stored without ordering what follows, if the execution is
+        open now: the caller orders it.
     """
     owing = connection.execute(
         """
@@ -150,7 +157,7 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
         """,
         (execution_id,),
     ).fetchall()
-    connection.execute(
+    opened = connection.execute(
         """
         WITH reopened AS (
             UPDATE orchestrator.steps s
@@ -168,11 +175,11 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
         UPDATE orchestrator.executions e
            SET finished = e.finished - t.ended, failed = e.failed - t.failed, status = 'running',
                finished_at = NULL
-          FROM tally t WHERE e.id = %(id)s
+          FROM tally t WHERE e.id = %(id)s AND t.ended > 0
         """,
         {"id": execution_id},
-    )
-    return [StepAddress(*row) for row in owing]
+    ).rowcount
+    return [StepAddress(*row) for row in owing] if opened else []
 
 
 def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[StepAddress]) -> None:
@@ -207,6 +214,12 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
             "scopes": [address.scope for address in addresses],
             "runs": [address.run for address in addresses],
         },
+    )
+    # the head that kept an eye on a running row may be among the superseded
+    connection.execute(
+        "UPDATE orchestrator.steps SET attend_at = lease_until"
+        " WHERE execution_id = %s AND status = 'running' AND attend_at IS NULL",
+        (execution_id,),
     )
 
 

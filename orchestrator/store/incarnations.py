@@ -150,8 +150,7 @@ def end(
             """
             WITH watched AS MATERIALIZED (
                 SELECT execution_id, name, scope, run FROM orchestrator.steps
-                 WHERE attend_at IS NOT NULL AND holder = %(id)s
-                   AND status <> 'ready' AND status <> 'waiting'),
+                 WHERE attend_at IS NOT NULL AND holder = %(id)s AND status <> 'ready'),
             held AS MATERIALIZED (
                 SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
                  WHERE s.execution_id IN (SELECT w.execution_id FROM watched w)
@@ -169,26 +168,38 @@ def end(
 
 
 def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:
-    """Give these step runs back: nobody holds them; no death, no attempt is counted."""
-    return connection.execute(
-        """
-        UPDATE orchestrator.steps s
-           SET status = 'ready', attempt = s.attempt - 1, token = s.token + 1, holder = NULL,
-               lease_until = NULL,
-               due_at = NULL, attend_at = orchestrator.now()
-          FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[])
-                 AS r(execution_id, name, scope, run)
-         WHERE (s.execution_id, s.name, s.scope, s.run) = (r.execution_id, r.name, r.scope, r.run)
-           AND s.holder = %s AND s.status = 'running'
-        """,
-        (
-            [address.execution_id for address in running],
-            [address.name for address in running],
-            [address.scope for address in running],
-            [address.run for address in running],
-            incarnation,
-        ),
-    ).rowcount
+    """Give these step runs back: nobody holds them; no death, no attempt is counted.
+
+    Those of an execution that is closing stay as they are: nothing in it becomes ready again, and
+    when the incarnation has ended they are in doubt.
+    """
+    running = sorted(running)
+    with connection.transaction():
+        open_ones = connection.execute(
+            "SELECT id FROM orchestrator.executions WHERE id = ANY (%s) AND status = 'running'"
+            " ORDER BY id FOR NO KEY UPDATE",
+            ([address.execution_id for address in running],),
+        ).fetchall()
+        return connection.execute(
+            """
+            UPDATE orchestrator.steps s
+               SET status = 'ready', attempt = s.attempt - 1, token = s.token + 1, holder = NULL,
+                   lease_until = NULL, due_at = NULL, attend_at = orchestrator.now()
+              FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[])
+                     AS r(execution_id, name, scope, run)
+             WHERE (s.execution_id, s.name, s.scope, s.run)
+                 = (r.execution_id, r.name, r.scope, r.run)
+               AND s.execution_id = ANY (%s) AND s.holder = %s AND s.status = 'running'
+            """,
+            (
+                [address.execution_id for address in running],
+                [address.name for address in running],
+                [address.scope for address in running],
+                [address.run for address in running],
+                [row[0] for row in open_ones],
+                incarnation,
+            ),
+        ).rowcount
 
 
 def knows_function(connection: Connection, function: str) -> bool:
@@ -204,15 +215,19 @@ def knows_function(connection: Connection, function: str) -> bool:
 def postpone(
     connection: Connection, address: StepAddress, *, delay: timedelta, error: Mapping[str, Any]
 ) -> bool:
-    """Make a ready step run due later, without an attempt: its worker lacks its function."""
+    """Make a step run that nobody holds due later, without an attempt: its worker lacks it."""
     return (
         connection.execute(
             """
-            UPDATE orchestrator.steps
+            UPDATE orchestrator.steps s
                SET due_at = orchestrator.now() + %s, attend_at = orchestrator.now() + %s,
                    error = %s::jsonb
              WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
-               AND status = 'ready' AND due_at IS NULL
+               AND due_at IS NULL
+               AND (status = 'ready' OR status = 'running' AND (
+                        lease_until <= orchestrator.now()
+                        OR EXISTS (SELECT 1 FROM orchestrator.workers w
+                                    WHERE w.id = s.holder AND w.ended_at IS NOT NULL)))
             """,
             (delay, delay, json.dumps(error), *address),
         ).rowcount
@@ -225,7 +240,7 @@ def unpark(connection: Connection, functions: Sequence[str]) -> int:
     return connection.execute(
         """
         UPDATE orchestrator.steps SET attend_at = orchestrator.now(), due_at = orchestrator.now()
-         WHERE attend_at IS NOT NULL AND status = 'ready' AND error->>'kind' = 'parked'
+         WHERE attend_at IS NOT NULL AND due_at IS NOT NULL AND error->>'kind' = 'parked'
            AND error->>'function' = ANY (%s)
         """,
         (list(functions),),

@@ -21,7 +21,7 @@ from orchestrator.store.database import Connection
 
 _START = """
 SELECT execution_id, created, input_hash, expired
-  FROM orchestrator.start_execution_1(%s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s)
+  FROM orchestrator.start_execution_1(%s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s)
 """
 _CLAIM = """
 SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items,
@@ -48,6 +48,7 @@ _FENCED = "OR001"
 def start_execution(
     connection: Connection,
     *,
+    execution_id: UUID,
     flow: str,
     definition_id: int,
     key: str | None,
@@ -59,14 +60,27 @@ def start_execution(
 ) -> Started:
     """Create an execution with its first step runs, or read who holds the key.
 
+    The same id again gets the same answer.
+
     Args:
+        execution_id: drawn once per start and kept over its repetitions.
         document: the input as JSON text, an object by parameter name.
         orders: (name, scope, queue) of the first step runs.
     """
     rows = [{"name": name, "scope": scope, "queue": queue} for name, scope, queue in orders]
     row = connection.execute(
         _START,
-        (flow, definition_id, key, document, input_hash, json.dumps(rows), unsent_after, actor),
+        (
+            execution_id,
+            flow,
+            definition_id,
+            key,
+            document,
+            input_hash,
+            json.dumps(rows),
+            unsent_after,
+            actor,
+        ),
     ).fetchone()
     assert row is not None  # noqa: S101  # the function returns exactly one row
     return Started(execution_id=row[0], created=row[1], input_hash=row[2], expired=row[3])

@@ -32,14 +32,15 @@ traffic AS MATERIALIZED (
 seen AS MATERIALIZED (
     SELECT s.execution_id, s.name, s.scope, s.run, e.status AS execution, e.paused,
            e.definition_id, d.name AS flow,
-           x.key, s.ended_no IS NOT NULL AS ended,
+           x.key, s.status NOT IN ('ready', 'running') AS head,
            s.status = 'running' AS running,
            w.ended_at IS NOT NULL AS orphan,
            s.status = 'running' AND s.lease_until > c.now AND w.ended_at IS NULL AS held,
            s.due_at > c.now AS early,
            s.dispatch <= s.claimed OR s.sent < s.dispatch OR s.due_at IS NOT NULL AS unsent,
-           s.dispatched_at <= c.now - t.distance
-               AND (q.newest >= s.dispatched_at + t.distance
+           f.factor,
+           s.dispatched_at <= c.now - %(lost_after)s * f.factor
+               AND (q.newest >= s.dispatched_at + %(lost_after)s * f.factor
                     OR s.dispatched_at <= c.now - %(lost_idle)s
                        AND coalesce(q.latest <= c.now - %(lost_idle)s, true)) AS lost
       FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[])
@@ -52,13 +53,12 @@ seen AS MATERIALIZED (
       LEFT JOIN traffic q ON q.queue = s.queue
      CROSS JOIN clock c
      CROSS JOIN LATERAL (
-         SELECT %(lost_after)s * power(2, least(greatest(s.dispatch - s.claimed - 1, 0), 6))
-                         AS distance) t),
+         SELECT power(2, least(greatest(s.dispatch - s.claimed - 1, 0), 6)) AS factor) f),
 verdict AS MATERIALIZED (
     SELECT s.*, CASE
-               WHEN s.ended THEN 'head'
                WHEN s.execution IS NULL OR s.execution IN ('succeeded', 'failed', 'cancelled')
                THEN 'over'
+               WHEN s.head THEN 'head'
                WHEN s.held THEN 'held'
                WHEN s.running AND NOT s.orphan AND NOT %(steady)s THEN 'wait'
                WHEN s.running AND s.execution <> 'running' THEN 'in doubt'
@@ -72,47 +72,51 @@ UPDATE orchestrator.steps s
        dispatched_at = CASE WHEN v.verdict = 'send' THEN c.now ELSE s.dispatched_at END,
        due_at = CASE WHEN v.verdict = 'send' THEN NULL ELSE s.due_at END,
        attend_at = CASE v.verdict
-           WHEN 'head' THEN NULL WHEN 'over' THEN NULL
+           WHEN 'head' THEN c.now + %(lease)s WHEN 'over' THEN NULL
            WHEN 'held' THEN s.lease_until
            WHEN 'early' THEN s.due_at
            WHEN 'paused' THEN CASE WHEN s.status = 'running' THEN c.now + %(lost_after)s END
-           WHEN 'send' THEN c.now + %(unsent_after)s
+           WHEN 'send' THEN c.now + least(%(unsent_after)s * v.factor, %(lost_after)s)
            WHEN 'sent' THEN greatest(c.now + %(lost_after)s / 2, s.dispatched_at + %(lost_after)s)
            ELSE c.now + %(unsent_after)s END
   FROM verdict v, clock c
  WHERE (s.execution_id, s.name, s.scope, s.run) = (v.execution_id, v.name, v.scope, v.run)
 RETURNING v.verdict, s.execution_id, s.name, s.scope, s.run, v.definition_id, v.flow, v.key,
           s.dispatch, s.queue,
-          s.token, s.holder, v.lost AND NOT v.unsent, v.orphan
+          s.token, v.lost AND NOT v.unsent, v.orphan
 """
 
-# The head of an inline segment keeps an eye on the rows behind it, which have no `attend_at` of
-# their own.
-_STRANDED = """
+# The head of an inline segment, ended or an each that waits, keeps an eye on the rows behind it,
+# which have no `attend_at` of their own. Rows that nobody holds get one.
+_WAKE_STRANDED = """
 WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
-head AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[],
-                         %(runs)s::smallint[], %(holders)s::uuid[])
-        AS h(execution_id, name, scope, run, holder)),
-behind AS MATERIALIZED (
-    SELECT s.execution_id, s.name, s.scope, s.run, s.holder,
-           s.lease_until <= c.now OR w.ended_at IS NOT NULL AS stranded
-      FROM (SELECT DISTINCT execution_id FROM head) h
-      JOIN orchestrator.steps s ON s.execution_id = h.execution_id
+stranded AS MATERIALIZED (
+    SELECT s.execution_id, s.name, s.scope, s.run
+      FROM orchestrator.steps s
       LEFT JOIN orchestrator.workers w ON w.id = s.holder
      CROSS JOIN clock c
-     WHERE s.status = 'running' AND s.attend_at IS NULL
-     ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s SKIP LOCKED),
-woken AS (
-    UPDATE orchestrator.steps s SET attend_at = c.now FROM behind b, clock c
-     WHERE (s.execution_id, s.name, s.scope, s.run) = (b.execution_id, b.name, b.scope, b.run)
-       AND b.stranded
-    RETURNING 1)
-UPDATE orchestrator.steps s SET attend_at = c.now + %(lease)s
-  FROM head h, clock c
+     WHERE s.execution_id = ANY (%s) AND s.status = 'running' AND s.attend_at IS NULL
+       AND (s.lease_until <= c.now OR w.ended_at IS NOT NULL)
+     ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s SKIP LOCKED)
+UPDATE orchestrator.steps s SET attend_at = c.now FROM stranded b, clock c
+ WHERE (s.execution_id, s.name, s.scope, s.run) = (b.execution_id, b.name, b.scope, b.run)
+"""
+
+# Only under the lock of its execution is it known that no record is putting a row behind a head
+# right now. Who holds that lock may wait for rows that this sweep has locked: so it is not waited
+# for, and the head is looked at again.
+_LOCK_EXECUTIONS = """
+SELECT id FROM orchestrator.executions WHERE id = ANY (%s) ORDER BY id
+   FOR NO KEY UPDATE SKIP LOCKED
+"""
+_RELIEVE_HEADS = """
+UPDATE orchestrator.steps s SET attend_at = NULL
+  FROM unnest(%(ids)s::uuid[], %(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[])
+       AS h(execution_id, name, scope, run)
  WHERE (s.execution_id, s.name, s.scope, s.run) = (h.execution_id, h.name, h.scope, h.run)
-   AND EXISTS (SELECT 1 FROM behind b
-                WHERE b.execution_id = h.execution_id AND b.holder = h.holder AND NOT b.stranded)
+   AND NOT EXISTS (
+       SELECT 1 FROM orchestrator.steps b
+        WHERE b.execution_id = h.execution_id AND b.status = 'running' AND b.attend_at IS NULL)
 """
 
 
@@ -166,15 +170,11 @@ def attend(
                 "unsent_after": unsent_after,
                 "lost_after": lost_after,
                 "lost_idle": lost_idle_after,
+                "lease": lease,
                 "steady": steady,
             },
         ).fetchall()
-        heads = [(*row[1:5], row[11]) for row in rows if row[0] == "head"]
-        if heads:
-            connection.execute(
-                _STRANDED,
-                {**_columns(heads), "holders": [head[4] for head in heads], "lease": lease},
-            )
+        _look_behind(connection, [row[1:5] for row in rows if row[0] == "head"])
     return [
         Attended(
             verdict=row[0],
@@ -185,11 +185,21 @@ def attend(
             number=row[8],
             queue=row[9],
             token=row[10],
-            lost=bool(row[12]),
-            orphan=row[13],
+            lost=bool(row[11]),
+            orphan=row[12],
         )
         for row in rows
     ]
+
+
+def _look_behind(connection: Connection, heads: Sequence[Sequence[object]]) -> None:
+    """Attend to stranded rows behind these heads; relieve the heads that have none behind them."""
+    if not heads:
+        return
+    executions = list({head[0] for head in heads})
+    connection.execute(_WAKE_STRANDED, (executions,))
+    locked = {row[0] for row in connection.execute(_LOCK_EXECUTIONS, (executions,)).fetchall()}
+    connection.execute(_RELIEVE_HEADS, _columns([head for head in heads if head[0] in locked]))
 
 
 def next_due(connection: Connection) -> timedelta | None:

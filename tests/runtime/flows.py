@@ -147,4 +147,20 @@ def large(n: int) -> int:
     return length(big(n))
 
 
+@flow
+def spread(values: list[int]) -> int:
+    return total(each(values, double.options(window=2)))
+
+
+@flow
+def pair(n: int) -> int:
+    return add(second(n), third(n))
+
+
+@flow
+def pairs(values: list[int]) -> int:
+    return total(each(values, pair))
+
+
 ALL = [single, chain, diamond, hop, fan, folder, tree, retried, fork, keyed, large]
+ALL += [spread, pair, pairs]

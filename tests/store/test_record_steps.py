@@ -26,6 +26,7 @@ def connection(database_url: str) -> Iterator[Connection]:
 def start(connection: Connection, *names: str) -> UUID:
     started = moves.start_execution(
         connection,
+        execution_id=uuid4(),
         flow="flow",
         definition_id=1,
         key=None,

@@ -4,37 +4,40 @@
 -- The number in a name lets two releases run side by side.
 
 -- Start: the key decides; whoever inserts it creates the execution, whoever does not reads it in a second statement.
+-- The same id again gets the same answer, so that a start whose answer was lost is not a second one.
 CREATE FUNCTION orchestrator.start_execution_1(
-    p_definition text, p_definition_id integer, p_key text, p_input jsonb, p_input_hash text,
+    p_id uuid, p_definition text, p_definition_id integer, p_key text, p_input jsonb, p_input_hash text,
     p_orders jsonb,             -- [{name, scope, queue}]: plain steps, all ready at once
     p_unsent_after interval, p_actor text
 ) RETURNS TABLE (execution_id uuid, created boolean, input_hash text, expired boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_id uuid := orchestrator.uuid7();
     v_now timestamptz := orchestrator.now();
-    v_started integer;
 BEGIN
-    IF p_key IS NOT NULL THEN
+    WHILE p_key IS NOT NULL LOOP
         INSERT INTO orchestrator.keys (definition, key, execution_id, input_hash)
-            VALUES (p_definition, p_key, v_id, p_input_hash)
+            VALUES (p_definition, p_key, p_id, p_input_hash)
             ON CONFLICT ON CONSTRAINT keys_pkey DO NOTHING;
-        IF NOT FOUND THEN
-            RETURN QUERY SELECT k.execution_id, false, k.input_hash, k.expires_at IS NOT NULL
-                FROM orchestrator.keys k WHERE k.definition = p_definition AND k.key = p_key;
-            RETURN;
-        END IF;
+        EXIT WHEN FOUND;
+        RETURN QUERY SELECT k.execution_id, k.execution_id = p_id, k.input_hash, k.expires_at IS NOT NULL
+            FROM orchestrator.keys k WHERE k.definition = p_definition AND k.key = p_key;
+        IF FOUND THEN RETURN; END IF;
+        -- a tombstone that was deleted in between: the key is free
+    END LOOP;
+    INSERT INTO orchestrator.executions (id, created_at, definition_id, started, position, status)
+        VALUES (p_id, v_now, p_definition_id, jsonb_array_length(p_orders), 1, 'running')
+        ON CONFLICT ON CONSTRAINT executions_pkey DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT p_id, true, p_input_hash, false;
+        RETURN;
     END IF;
     INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, dispatch, dispatched_at, attend_at)
-        SELECT v_id, o.name, o.scope, 'ready', o.queue, 1, v_now, v_now + p_unsent_after
+        SELECT p_id, o.name, o.scope, 'ready', o.queue, 1, v_now, v_now + p_unsent_after
           FROM jsonb_to_recordset(p_orders) AS o(name text, scope text, queue text);
-    GET DIAGNOSTICS v_started = ROW_COUNT;
-    INSERT INTO orchestrator.executions (id, created_at, definition_id, started, position, status)
-        VALUES (v_id, v_now, p_definition_id, v_started, 1, 'running');
-    INSERT INTO orchestrator.execution_state (execution_id, key, input) VALUES (v_id, p_key, p_input);
+    INSERT INTO orchestrator.execution_state (execution_id, key, input) VALUES (p_id, p_key, p_input);
     INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor)
-        VALUES (v_id, 1, v_now, 'started', p_actor);
-    RETURN QUERY SELECT v_id, true, p_input_hash, false;
+        VALUES (p_id, 1, v_now, 'started', p_actor);
+    RETURN QUERY SELECT p_id, true, p_input_hash, false;
 END $$;
 
 -- Claim: ready and due, or running under a lease that has run out or whose holder is proven dead.
@@ -75,7 +78,7 @@ BEGIN
            FOR NO KEY UPDATE OF s)
     UPDATE orchestrator.steps s
        SET status = 'running', holder = p_holder, nonce = p_nonce, due_at = NULL,
-           attempt = s.attempt + (NOT p.again)::int, token = s.token + (NOT p.again)::int,
+           attempt = least(s.attempt + (NOT p.again)::int, 32767), token = s.token + (NOT p.again)::int,
            deaths = s.deaths + (p.died AND NOT p.again)::int,
            claimed = greatest(s.claimed, p.number), sent = greatest(s.sent, p.number),
            lease_until = v_now + p_lease, attend_at = v_now + p_lease, began_at = v_now
@@ -146,7 +149,7 @@ BEGIN
     IF NOT v_is_head AND NOT p_inline THEN
         UPDATE orchestrator.steps SET attend_at = NULL
          WHERE execution_id = p_execution AND name = p_head_name AND scope = p_head_scope AND run = p_head_run
-           AND status NOT IN ('ready', 'running', 'waiting');
+           AND status NOT IN ('ready', 'running');
     END IF;
     IF v_settled THEN
         INSERT INTO orchestrator.journal (execution_id, position, at, kind)
@@ -393,7 +396,8 @@ BEGIN
         GET DIAGNOSTICS v_count = ROW_COUNT;
         v_ended := v_ended + v_count;
         v_numbers := v_numbers + v_count;
-        UPDATE orchestrator.steps s SET cancel_asked = true
+        -- the head that kept an eye on a running row may be among the closed
+        UPDATE orchestrator.steps s SET cancel_asked = true, attend_at = coalesce(s.attend_at, s.lease_until)
          WHERE s.execution_id = p_execution AND s.status = 'running';
     END IF;
 
@@ -424,7 +428,7 @@ BEGIN
     IF p_head_name IS NOT NULL AND NOT EXISTS (SELECT 1 FROM unnest(v_orders) o WHERE o.kind = 'inline') THEN
         UPDATE orchestrator.steps s SET attend_at = NULL
          WHERE s.execution_id = p_execution AND s.name = p_head_name AND s.scope = p_head_scope
-           AND s.run = p_head_run AND s.ended_no IS NOT NULL AND s.attend_at IS NOT NULL;
+           AND s.run = p_head_run AND s.status NOT IN ('ready', 'running') AND s.attend_at IS NOT NULL;
     END IF;
     RETURN NEXT (v_kind, CASE WHEN v_kind = 'settled' THEN v_execution.status END,
                  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;

@@ -1,0 +1,417 @@
+"""Scenarios found by attacking the protocol: each was once lost, stuck, refused or doubled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from orchestrator import flow
+from orchestrator.errors import ExecutionFailed, InvalidInput, RetryAfter
+from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.runtime import attempts, start
+from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.delivery import commit
+from orchestrator.runtime.outcomes import Expanded
+from orchestrator.store import incarnations, moves
+from orchestrator.store.database import is_transient
+from tests.runtime import flows
+from tests.runtime.lab import Lab
+from tests.runtime.test_crash_table import attempt_of
+
+
+def fail() -> None:
+    raise ValueError("no")
+
+
+def patiently(lab: Lab, *, rounds: int = 12, seconds: float = 35) -> None:
+    """Let time pass, sweep and deliver: whatever can still end, ends."""
+    worker = lab.worker()
+    for _ in range(rounds):
+        lab.advance(seconds=seconds)
+        lab.sweep()
+        lab.drain(worker)
+
+
+def begun_by_the_expander(lab: Lab, handle: Any, worker: Any, items: list[int]) -> Any:
+    """An each at the top that its worker has expanded, going on with item 0 inline."""
+    [each_row] = worker.claim(lab.mail.popleft())
+    expanded = replace(attempt_of(worker, each_row, nonce=99), outcome=Expanded(items))
+    answer = commit(worker.database, expanded, lab.settings)
+    assert [row.address.scope for row in answer.ordered if row.inline] == ["double[0]"]
+    lab.post([])
+    return answer
+
+
+@pytest.mark.parametrize("how", ["die", "vanish"])
+def test_an_item_behind_the_each_that_its_worker_expanded_is_found_when_that_worker_is_gone(
+    lab: Lab, how: str
+) -> None:
+    handle = lab.start(flows.spread, [1, 2, 3])
+    worker = lab.worker()
+    begun_by_the_expander(lab, handle, worker, [1, 2, 3])
+    getattr(worker, how)()
+
+    patiently(lab)
+
+    assert handle.result(0) == 12
+    lab.sound(handle)
+
+
+def test_an_each_that_waits_for_its_items_asks_for_no_message(lab: Lab) -> None:
+    handle = lab.start(flows.spread, [1, 2])
+    worker = lab.worker()
+    begun_by_the_expander(lab, handle, worker, [1, 2])
+    item = lab.address(handle, "double", "double[0]")
+
+    for _ in range(4):
+        lab.advance(seconds=20)
+        lab.database.run(attempts.renew, [(item, 1)], lab.settings)
+        lab.sweep()
+
+    sent = [message for message in lab.mail if message.address.scope == ""]
+    assert sent == []
+
+
+def test_a_cancel_keeps_an_eye_on_what_runs_behind_a_head_that_it_closes(lab: Lab) -> None:
+    handle = lab.start(flows.spread, [1, 2, 3])
+    worker = lab.worker()
+    begun_by_the_expander(lab, handle, worker, [1, 2, 3])
+    lab.client.cancel(handle.id)
+    worker.vanish()
+
+    patiently(lab)
+
+    assert handle.view().facts.status is ExecutionStatus.CANCELLED
+    lab.sound(handle)
+
+
+def test_a_rerun_keeps_an_eye_on_what_runs_behind_a_head_that_it_supersedes(lab: Lab) -> None:
+    handle = lab.start(flows.spread, [1, 2, 3])
+    worker = lab.worker()
+    commit(
+        worker.database,
+        replace(
+            attempt_of(worker, worker.claim(lab.mail.popleft())[0]),
+            outcome=Expanded([1, 2, 3]),
+            may_continue=lambda _name, _scope: False,
+        ),
+        lab.settings,
+    )
+    lab.advance(seconds=6)
+    lab.sweep()
+    first = next(m for m in lab.mail if m.address.scope == "double[0]")
+    [claimed] = worker.claim(first, nonce=5)
+    answer = commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
+    assert [row.address.scope for row in answer.ordered if row.inline] == ["double[2]"]
+    lab.client.retry(handle.id, from_steps=[("double", "double[0]")])
+    worker.vanish()
+
+    patiently(lab)
+
+    assert handle.result(0) == 12
+    lab.sound(handle)
+
+
+def test_a_head_stays_while_the_row_behind_it_is_being_recorded(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    worker = lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+    answer = commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
+    [behind] = [row for row in answer.ordered if row.inline]
+    lab.advance(seconds=31)
+    connection = worker.database.hot()
+    with connection.transaction():  # the record of `second`, not committed yet
+        commit(
+            worker.database,
+            replace(
+                attempt_of(worker, replace(claimed, address=behind.address, token=1), 4),
+                head=claimed.address,
+            ),
+            lab.settings,
+        )
+        lab.sweep()
+    worker.vanish()
+
+    patiently(lab)
+
+    assert handle.result(0) == 1
+    lab.sound(handle)
+
+
+def test_a_step_handed_back_while_its_execution_closes_ends_in_doubt(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    worker = lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+    lab.client.cancel(handle.id)
+    lab.database.run(attempts.hand_back, worker.id, [claimed.address])
+    worker.incarnation.end("handed back")
+
+    patiently(lab)
+
+    assert handle.view().facts.status is ExecutionStatus.CANCELLED
+    assert lab.row(handle, "first")["error"]["kind"] == "InDoubt"
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize("name", ["single", "chain"])
+def test_an_execution_cancelled_though_all_it_began_succeeded_goes_on_by_a_rerun(
+    lab: Lab, name: str
+) -> None:
+    handle = lab.start(next(flow for flow in flows.ALL if flow.name == name), 1)
+    worker = lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+    lab.client.cancel(handle.id)
+    commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
+    assert handle.view().facts.status is ExecutionStatus.CANCELLED
+
+    lab.client.retry(handle.id, from_steps=["first"])
+    lab.sound(handle)
+    lab.drain()
+
+    assert handle.result(0) == {"single": 2, "chain": 1}[name]
+    lab.sound(handle)
+
+
+def test_a_cancel_of_a_failing_execution_leaves_it_failing(lab: Lab) -> None:
+    handle = lab.start(flows.fork, 1)
+    slow, worker = lab.worker(), lab.worker()
+    [first] = worker.claim(lab.mail.popleft())
+    alone = replace(attempt_of(worker, first, 2), may_continue=lambda _name, _scope: False)
+    commit(worker.database, alone, lab.settings)
+    lab.advance(seconds=6)
+    lab.sweep()
+    messages = {message.address.name: message for message in lab.mail}
+    [running] = slow.claim(messages["shaky"])
+    flows.behave["second"] = fail
+    worker.deliver(messages["second"])
+    assert handle.view().facts.status is ExecutionStatus.FAILING
+
+    assert lab.client.cancel(handle.id) is False
+    commit(slow.database, attempt_of(slow, running, 2), lab.settings)
+
+    assert handle.view().facts.status is ExecutionStatus.FAILED
+    flows.behave.clear()
+    lab.mail.clear()
+    lab.client.retry(handle.id)
+    lab.drain()
+    assert handle.result(0) == [4, 2]
+    lab.sound(handle)
+
+
+def test_a_step_may_be_tried_more_often_than_a_smallint_counts(lab: Lab) -> None:
+    handle = lab.start(flows.single, 1)
+    lab.database.hot().execute("UPDATE orchestrator.steps SET attempt = 32767")
+
+    lab.drain()
+
+    assert handle.result(0) == 2
+
+
+def test_a_wait_that_the_database_cannot_count_fails_its_step(lab: Lab) -> None:
+    def for_ever() -> None:
+        raise RetryAfter(timedelta.max)
+
+    flows.behave["first"] = for_ever
+    handle = lab.start(flows.single, 1)
+
+    lab.drain()
+
+    with pytest.raises(ExecutionFailed, match="timestamp out of range"):
+        handle.result(0)
+    lab.sound(handle)
+
+
+def test_arguments_that_cannot_be_put_together_fail_their_step(lab: Lab) -> None:
+    handle = lab.start(flows.single, 1)
+    lab.database.hot().execute("UPDATE orchestrator.execution_state SET input = '[1]'")
+
+    lab.drain()
+
+    with pytest.raises(ExecutionFailed, match=r"first .* failed: "):
+        handle.result(0)
+    lab.sound(handle)
+
+
+def test_an_error_that_cannot_tell_its_message_fails_its_step(lab: Lab) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def mute() -> None:
+        raise Mute
+
+    flows.behave["first"] = mute
+    handle = lab.start(flows.single, 1)
+
+    lab.drain()
+
+    with pytest.raises(ExecutionFailed, match="Mute"):
+        handle.result(0)
+
+
+def test_an_outcome_that_the_database_refuses_fails_its_step(lab: Lab) -> None:
+    handle = lab.start(flows.single, 1)
+    lab.database.hot().execute(
+        "ALTER TABLE orchestrator.steps ADD CHECK (output IS DISTINCT FROM '2'::jsonb)"
+    )
+
+    lab.drain()
+
+    with pytest.raises(ExecutionFailed, match=r"first .* failed: "):
+        handle.result(0)
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize("key", [None, "order-7"])
+def test_a_start_whose_answer_was_lost_is_one_execution(lab: Lab, key: str | None) -> None:
+    lost = []
+
+    def start_and_lose(connection: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = start.start(connection, *args, **kwargs)
+        if not lost:
+            lost.append(answer)
+            raise psycopg.OperationalError("the connection is gone")
+        return answer
+
+    registered = lab.database.run(lab.catalogue.registered, "single")
+    answer, messages = lab.database.run(
+        start_and_lose,
+        registered,
+        {"n": 1},
+        lab.settings,
+        key=key,
+        execution_id=start.new_id(),
+    )
+
+    assert lab.database.hot().execute(
+        "SELECT count(*) FROM orchestrator.executions"
+    ).fetchone() == (1,)
+    assert answer == lost[0][0]
+    assert messages == lost[0][1]
+
+
+@pytest.mark.parametrize("state", ["25P03", "25006", "57P05"])
+def test_a_transaction_that_the_server_ended_is_run_again(state: str) -> None:
+    assert is_transient(psycopg.errors.lookup(state)())
+
+
+def test_nothing_is_stored_in_the_row_of_its_step_however_small_the_room(open_lab: Any) -> None:
+    lab = open_lab(inline_output_bytes=0)
+    flows.ran.clear()
+    flows.behave.clear()
+    handle = lab.start(flows.diamond, 1)
+    worker = lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+
+    commit(worker.database, attempt_of(worker, claimed, None), lab.settings)
+
+    lab.sound(handle)
+    assert lab.row(handle, "first")["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("key", ["a\x00b", "\ud800"])
+def test_a_key_that_no_database_holds_is_refused_as_an_input(lab: Lab, key: str) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        lab.start(flows.single, 1, key=key)
+
+
+def test_a_key_whose_tombstone_goes_while_it_is_read_is_free(lab: Lab) -> None:
+    lab.start(flows.single, 1, key="k")
+    lab.database.hot().execute(
+        """
+        CREATE FUNCTION pg_temp.gone() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN DELETE FROM orchestrator.keys WHERE input_hash <> 'mine'; RETURN NULL; END $$;
+        """
+    )
+    lab.database.hot().execute(
+        "CREATE TRIGGER gone AFTER INSERT ON orchestrator.keys EXECUTE FUNCTION pg_temp.gone()"
+    )
+
+    answer = lab.database.run(
+        moves.start_execution,
+        execution_id=start.new_id(),
+        flow="single",
+        definition_id=1,
+        key="k",
+        document="{}",
+        input_hash="mine",
+        orders=[("first", "", "orchestrator")],
+        unsent_after=timedelta(seconds=5),
+        actor=None,
+    )
+
+    assert answer.created
+    assert isinstance(answer.execution_id, UUID)
+
+
+def test_an_orphan_whose_message_met_a_worker_without_its_function_is_offered_again_soon(
+    lab: Lab,
+) -> None:
+    handle = lab.start(flows.single, 1)
+    victim, ignorant = lab.worker(), lab.worker(catalogue=Catalogue([]))
+    knowing = lab.worker()
+    victim.claim(lab.mail.popleft())
+    victim.die()
+    lab.sweep()
+    message = lab.mail.popleft()
+    ignorant.deliver(message)
+    lab.mark(message)
+
+    lab.advance(seconds=6)
+    lab.sweep()
+    lab.drain(knowing)
+
+    assert handle.result(0) == 2
+
+
+def test_a_redelivery_takes_only_what_this_worker_can_run(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    message = lab.mail.popleft()
+    victim = lab.worker()
+    [claimed] = victim.claim(message)
+    commit(victim.database, attempt_of(victim, claimed, 2), lab.settings)
+    victim.die()
+
+    @flow(name="only_first")
+    def only_first(n: int) -> int:
+        return flows.first(n)
+
+    ignorant = lab.worker(catalogue=Catalogue([only_first]))
+    ignorant.deliver(message, redelivered=True)
+    lab.sweep()
+    lab.drain()
+
+    assert handle.result(0) == 1
+    assert handle.view().facts.status is ExecutionStatus.SUCCEEDED
+    lab.sound(handle)
+
+
+def test_a_message_that_is_never_confirmed_is_sent_again_at_doubling_distances(lab: Lab) -> None:
+    lab.start(flows.single, 1)
+    sent_at = []
+    for second in range(120):
+        lab.advance(seconds=1)
+        sent_at += [second] * len(lab.sweep().messages)
+
+    gaps = [later - earlier for earlier, later in pairwise(sent_at)]
+    assert gaps == sorted(gaps)
+    assert len(sent_at) <= 6
+
+
+def test_a_process_that_lost_its_session_has_its_lock_again_after_one_beat(lab: Lab) -> None:
+    worker = lab.worker()
+    lab.database.hot().execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    assert lab.database.run(incarnations.unlocked, [worker.id]) == [worker.id]
+
+    worker.incarnation.tend()
+
+    assert lab.database.run(incarnations.unlocked, [worker.id]) == []
