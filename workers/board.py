@@ -49,10 +49,12 @@ class Board:
             raise ValueError(f"a notice of {len(notice)} bytes does not fit into {room}")
         (sequence,) = _SEQUENCE.unpack_from(self._memory, start)
         changing = sequence | 1  # a killed predecessor may have left it odd
-        _SEQUENCE.pack_into(self._memory, start, changing)
+        # Assigned in one piece each: `pack_into` would show zeros for a moment.
+        self._memory[start : start + _SEQUENCE.size] = _SEQUENCE.pack(changing)
         self._memory[start + _HEAD.size : start + _HEAD.size + len(notice)] = notice
-        _HEAD.pack_into(self._memory, start, changing, len(notice), zlib.crc32(notice))
-        _SEQUENCE.pack_into(self._memory, start, changing + 1)
+        head = _HEAD.pack(changing, len(notice), zlib.crc32(notice))
+        self._memory[start : start + _HEAD.size] = head
+        self._memory[start : start + _SEQUENCE.size] = _SEQUENCE.pack(changing + 1)
 
     def read(self, slot: int) -> bytes:
         """Return the newest whole notice of a slot; empty if none was ever written."""
@@ -74,7 +76,8 @@ class Board:
 
     def ask_to_stop(self, slot: int, mark: int) -> None:
         """Ask the body with this mark to stop."""
-        _ASKED.pack_into(self._memory, self._margin + _ASKED_AT + slot * _ASKED.size, mark)
+        start = self._margin + _ASKED_AT + slot * _ASKED.size
+        self._memory[start : start + _ASKED.size] = _ASKED.pack(mark)
 
     def asked(self, slot: int) -> int:
         """Return the mark of the body that was last asked to stop here, or 0."""

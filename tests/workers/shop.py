@@ -146,3 +146,8 @@ def resting(seconds: float) -> int:
 @flow(version="1")
 def stoppable_for_long(file: str) -> str:
     return stop_when_asked.options(timeout="1m")(file)
+
+
+@flow(version="1")
+def elsewhere(number: int) -> int:
+    return add(add.options(queue="annex")(add(number)))
