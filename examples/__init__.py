@@ -1,0 +1,1 @@
+"""Small real programs on durable flows; the tests run them."""
