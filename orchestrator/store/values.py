@@ -13,59 +13,77 @@ from orchestrator.store.database import Connection
 #: list.
 ITEMS_PER_PART = 100
 
-_SPREAD = (
-    "s.name = a.name AND s.scope >= a.prefix AND s.scope < a.prefix || '~' AND s.scope ~ a.pattern"
-)
-_LOAD = """
+# The rows below a scope. `OFFSET 0` keeps each look-up by the key: joined with the array the
+# planner may read every row of the execution instead.
+_BELOW = """
+    SELECT s.scope, s.run, s.status, s.items, s.output FROM orchestrator.steps s
+     WHERE s.execution_id = %(execution)s AND s.name = a.name
+       AND s.scope >= a.prefix AND s.scope < a.prefix || '~' AND s.scope ~ a.pattern OFFSET 0
+"""
+# One SELECT per kind of value; a call runs those of the kinds it asks for.
+_SELECTS = {
+    "input": """
 SELECT 'input', 0::bigint, NULL::text, input
-  FROM orchestrator.execution_state
- WHERE execution_id = %(execution)s AND %(input)s
-UNION ALL
+  FROM orchestrator.execution_state WHERE execution_id = %(execution)s
+""",
+    "output": """
 SELECT 'output', a.i, s.scope, coalesce(s.output, p.value)
-  FROM unnest(%(names)s::text[], %(scopes)s::text[]) WITH ORDINALITY AS a(name, scope, i)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s
-   AND s.name = a.name AND s.scope = a.scope AND s.status = 'succeeded'
+  FROM unnest(%(output_names)s::text[], %(output_scopes)s::text[])
+       WITH ORDINALITY AS a(name, scope, i)
+ CROSS JOIN LATERAL (
+    SELECT s.scope, s.run, s.output FROM orchestrator.steps s
+     WHERE s.execution_id = %(execution)s AND s.name = a.name AND s.scope = a.scope
+       AND s.status = 'succeeded' OFFSET 0) s
   LEFT JOIN orchestrator.payloads p
-    ON s.output IS NULL AND p.execution_id = s.execution_id AND p.name = s.name
+    ON s.output IS NULL AND p.execution_id = %(execution)s AND p.name = a.name
    AND p.scope = s.scope AND p.run = s.run AND p.kind = 'output' AND p.part = 0
-UNION ALL
-SELECT 'outputs', a.i, s.scope, coalesce(s.output, p.value)
+""",
+    "spread": """
+SELECT 'spread', a.i, s.scope, coalesce(s.output, p.value)
   FROM unnest(%(spread_names)s::text[], %(spread_prefixes)s::text[], %(spread_patterns)s::text[])
        WITH ORDINALITY AS a(name, prefix, pattern, i)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
-   AND s.status = 'succeeded'
+ CROSS JOIN LATERAL (<below>) s
   LEFT JOIN orchestrator.payloads p
-    ON s.output IS NULL AND p.execution_id = s.execution_id AND p.name = s.name
+    ON s.output IS NULL AND p.execution_id = %(execution)s AND p.name = a.name
    AND p.scope = s.scope AND p.run = s.run AND p.kind = 'output' AND p.part = 0
-UNION ALL
+ WHERE s.status = 'succeeded'
+""",
+    "count": """
 SELECT 'count', a.i, s.scope, to_jsonb(s.items)
   FROM unnest(%(count_names)s::text[], %(count_prefixes)s::text[], %(count_patterns)s::text[])
        WITH ORDINALITY AS a(name, prefix, pattern, i)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
-   AND s.status <> 'superseded' AND s.items IS NOT NULL
-UNION ALL
--- an each that was re-run has stored its list anew under a higher run
-SELECT 'item', a.i, NULL, (
-           SELECT p.value -> (a.index %% <part>) FROM orchestrator.payloads p
-            WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = a.scope
-              AND p.kind = 'items' AND p.part = a.index / <part> ORDER BY p.run DESC LIMIT 1)
+ CROSS JOIN LATERAL (<below>) s
+ WHERE s.status <> 'superseded' AND s.items IS NOT NULL
+""",
+    # an each that was re-run has stored its list anew under a higher run
+    "item": """
+SELECT 'item', a.i, NULL::text, (
+    SELECT p.value -> (a.index %% <part>) FROM orchestrator.payloads p
+     WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = a.scope
+       AND p.kind = 'items' AND p.part = a.index / <part> ORDER BY p.run DESC LIMIT 1)
   FROM unnest(%(item_names)s::text[], %(item_scopes)s::text[], %(item_indexes)s::integer[])
        WITH ORDINALITY AS a(name, scope, index, i)
-UNION ALL
-SELECT 'items', a.i, s.scope, (
-           SELECT jsonb_agg(e.value ORDER BY p.part, e.ordinality)
-             FROM orchestrator.payloads p,
-                  jsonb_array_elements(p.value) WITH ORDINALITY AS e(value, ordinality)
-            WHERE p.execution_id = s.execution_id AND p.name = s.name AND p.scope = s.scope
-              AND p.kind = 'items'
-              AND p.run = (SELECT max(q.run) FROM orchestrator.payloads q
-                            WHERE q.execution_id = s.execution_id
-                              AND q.name = s.name AND q.scope = s.scope AND q.kind = 'items'))
+""",
+    "list": """
+SELECT 'list', a.i, s.scope, (
+    SELECT jsonb_agg(e.value ORDER BY p.part, e.ordinality)
+      FROM orchestrator.payloads p,
+           jsonb_array_elements(p.value) WITH ORDINALITY AS e(value, ordinality)
+     WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = s.scope
+       AND p.kind = 'items'
+       AND p.run = (SELECT max(q.run) FROM orchestrator.payloads q
+                     WHERE q.execution_id = %(execution)s AND q.name = a.name
+                       AND q.scope = s.scope AND q.kind = 'items'))
   FROM unnest(%(list_names)s::text[], %(list_prefixes)s::text[], %(list_patterns)s::text[])
        WITH ORDINALITY AS a(name, prefix, pattern, i)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND <spread>
-   AND s.status <> 'superseded' AND s.items IS NOT NULL
-""".replace("<spread>", _SPREAD).replace("<part>", str(ITEMS_PER_PART))
+ CROSS JOIN LATERAL (<below>) s
+ WHERE s.status <> 'superseded' AND s.items IS NOT NULL
+""",
+}
+_PARTS = {
+    kind: select.replace("<below>", _BELOW).replace("<part>", str(ITEMS_PER_PART))
+    for kind, select in _SELECTS.items()
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +127,24 @@ def load(
         outputs: (name, scope) of single step runs.
         items: (each, scope, index) of single items.
     """
+    asked = {
+        "input": with_input,
+        "output": outputs,
+        "spread": spreads,
+        "count": counts,
+        "item": items,
+        "list": lists,
+    }
+    query = "UNION ALL".join(_PARTS[kind] for kind, wanted in asked.items() if wanted)
+    loaded = Loaded(input={}, outputs={}, spreads={}, counts={}, items={}, lists={})
+    if not query:
+        return loaded
     rows = connection.execute(
-        _LOAD,
+        query,
         {
             "execution": execution_id,
-            "input": with_input,
-            "names": [name for name, _ in outputs],
-            "scopes": [scope for _, scope in outputs],
+            "output_names": [name for name, _ in outputs],
+            "output_scopes": [scope for _, scope in outputs],
             **_asked("spread", spreads),
             **_asked("count", counts),
             **_asked("list", lists),
@@ -124,7 +153,6 @@ def load(
             "item_indexes": [index for _, _, index in items],
         },
     ).fetchall()
-    loaded = Loaded(input={}, outputs={}, spreads={}, counts={}, items={}, lists={})
     for kind, ordinal, scope, value in rows:
         i = ordinal - 1
         match kind:
@@ -132,13 +160,13 @@ def load(
                 loaded.input.update(value)
             case "output":
                 loaded.outputs[i] = value
-            case "outputs":
+            case "spread":
                 loaded.spreads.setdefault(i, {})[scope] = value
             case "count":
                 loaded.counts.setdefault(i, {})[scope] = value
             case "item":
                 loaded.items[i] = value
-            case "items":
+            case "list":
                 loaded.lists.setdefault(i, {})[scope] = value or []
     return loaded
 

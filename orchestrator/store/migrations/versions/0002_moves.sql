@@ -198,6 +198,7 @@ DECLARE
     v_failed integer := 0;
     v_started integer := 0;
     v_count integer;
+    v_outcome record;
     v_each record;
     v_first integer;
     v_stop integer;
@@ -218,39 +219,44 @@ BEGIN
         RETURN;
     END IF;
 
-    -- guard: the only statement with a condition of its own; everything else follows what it accepted
-    WITH outcome AS (
-        SELECT o.*, (o.ordinality - 1)::int AS i
+    -- guard: the only statement with a condition of its own; everything else follows what it accepted. One row by its
+    -- whole key at a time: joined with the array the planner may read every row of the execution instead.
+    FOR v_outcome IN
+        SELECT o.*, o.ordinality::int AS place, o.status IN ('succeeded', 'failed', 'cancelled') AS ends
           FROM ROWS FROM (jsonb_to_recordset(p_outcomes) AS (name text, scope text, run smallint, token integer,
                     status text, output jsonb, large boolean, error jsonb, due_in double precision, items integer,
                     next integer, wanted integer, live integer, closed_by text))
                WITH ORDINALITY AS o(name, scope, run, token, status, output, large, error, due_in, items, next,
-                    wanted, live, closed_by, ordinality)),
-    guard AS (
+                    wanted, live, closed_by, ordinality)
+         ORDER BY o.name, o.scope, o.run
+    LOOP
         UPDATE orchestrator.steps s
-           SET status = o.status, nonce = p_nonce,
+           SET status = v_outcome.status, nonce = p_nonce,
                -- a message of a step that has ended is not wanted any more, so none is missing
-               sent = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled') THEN s.dispatch ELSE s.sent END,
-               output = CASE WHEN o.status = 'succeeded' AND NOT coalesce(o.large, false) THEN o.output END,
-               error = o.error, closed_by = o.closed_by,
-               due_at = v_now + make_interval(secs => o.due_in),
-               attend_at = CASE WHEN o.status = 'ready' AND NOT p_paused THEN v_now + make_interval(secs => o.due_in)
+               sent = CASE WHEN v_outcome.ends THEN s.dispatch ELSE s.sent END,
+               output = CASE WHEN v_outcome.status = 'succeeded' AND v_outcome.large IS NOT TRUE
+                             THEN v_outcome.output END,
+               error = v_outcome.error, closed_by = v_outcome.closed_by,
+               due_at = v_now + make_interval(secs => v_outcome.due_in),
+               attend_at = CASE WHEN v_outcome.status = 'ready' AND NOT p_paused
+                                THEN v_now + make_interval(secs => v_outcome.due_in)
                                 WHEN p_inline IS NOT NULL
                                  AND (s.name, s.scope, s.run) = (p_head_name, p_head_scope, p_head_run)
                                 THEN v_now + p_lease END,
-               ended_no = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled')
-                               THEN v_execution.position + o.i + 1 END,
-               ended_at = CASE WHEN o.status IN ('succeeded', 'failed', 'cancelled') THEN v_now END,
-               items = coalesce(o.items, s.items), next = coalesce(o.next, s.next),
-               wanted = coalesce(o.wanted, s.wanted), live = coalesce(o.live, s.live)
-          FROM outcome o
-         WHERE s.execution_id = p_execution AND s.name = o.name AND s.scope = o.scope AND s.run = o.run
-           AND s.status = 'running' AND s.token = o.token
-        RETURNING o.i, s.status)
-    SELECT array_agg(g.i), count(*) FILTER (WHERE g.status IN ('succeeded', 'failed', 'cancelled')),
-           count(*) FILTER (WHERE g.status = 'failed'),
-           coalesce(max(g.i + 1) FILTER (WHERE g.status IN ('succeeded', 'failed', 'cancelled')), 0)
-      INTO v_accepted, v_ended, v_failed, v_numbers FROM guard g;
+               ended_no = CASE WHEN v_outcome.ends THEN v_execution.position + v_outcome.place END,
+               ended_at = CASE WHEN v_outcome.ends THEN v_now END,
+               items = coalesce(v_outcome.items, s.items), next = coalesce(v_outcome.next, s.next),
+               wanted = coalesce(v_outcome.wanted, s.wanted), live = coalesce(v_outcome.live, s.live)
+         WHERE s.execution_id = p_execution AND s.name = v_outcome.name AND s.scope = v_outcome.scope
+           AND s.run = v_outcome.run AND s.status = 'running' AND s.token = v_outcome.token;
+        CONTINUE WHEN NOT FOUND;
+        v_accepted := v_accepted || (v_outcome.place - 1);
+        IF v_outcome.ends THEN
+            v_ended := v_ended + 1;
+            v_failed := v_failed + (v_outcome.status = 'failed')::int;
+            v_numbers := greatest(v_numbers, v_outcome.place);
+        END IF;
+    END LOOP;
     IF v_accepted IS NULL AND jsonb_array_length(p_outcomes) > 0 THEN
         RETURN NEXT ('fenced', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::orchestrator.ordered_1;
         RETURN;
