@@ -88,11 +88,19 @@ def decode(data: JSON, annotation: Any = None, *, where: str = "value") -> Any:
 
 def dumps(value: object, *, limit_bytes: int | None = None, where: str = "value") -> str:
     """Return ``value`` as compact JSON text of at most ``limit_bytes`` (UTF-8)."""
-    text = _write(encode(value, where=where))
+    return stored(value, limit_bytes=limit_bytes, where=where)[1]
+
+
+def stored(
+    value: object, *, limit_bytes: int | None = None, where: str = "value"
+) -> tuple[JSON, str]:
+    """Return what `encode` and `dumps` return, encoding once."""
+    encoded = encode(value, where=where)
+    text = _write(encoded)
     if limit_bytes is not None and (size := len(text.encode())) > limit_bytes:
         message = f"{where} is {size:,} bytes, the limit is {limit_bytes:,}; "
         raise InvalidInput(message + "store it elsewhere and pass its id or path")
-    return text
+    return encoded, text
 
 
 def loads(text: str | bytes, annotation: Any = None, *, where: str = "value") -> Any:

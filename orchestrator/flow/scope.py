@@ -7,6 +7,8 @@ back without doubt.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from orchestrator.errors import InvalidInput
 
 TOP = ""
@@ -17,6 +19,7 @@ def child(scope: str, each: str, index: int) -> str:
     return f"{scope}/{each}[{index}]" if scope else f"{each}[{index}]"
 
 
+@lru_cache(maxsize=4096)  # one step run asks this some five times
 def parent(scope: str) -> tuple[str, str, int] | None:
     """Return (outer scope, each name, item index) of an item's scope, or None at the top."""
     if not scope:
@@ -26,6 +29,7 @@ def parent(scope: str) -> tuple[str, str, int] | None:
     return outer, each, index
 
 
+@lru_cache(maxsize=4096)  # and this some fifteen times
 def path(scope: str) -> tuple[str, ...]:
     """Return the names of the eaches around ``scope``, outermost first."""
     if not scope:

@@ -114,7 +114,7 @@ class Step(Authored[P, R]):
         """How it runs."""
         return self.use.settings
 
-    @property
+    @functools.cached_property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.body)

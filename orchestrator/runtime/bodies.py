@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import random
 import threading
 import traceback
@@ -48,8 +47,8 @@ def run(
             result = COROUTINES.run(step.body(*bound.args, **bound.kwargs), this, options.timeout)
         else:
             result = step.body(*bound.args, **bound.kwargs)
-        text = codec.dumps(result, limit_bytes=limit_bytes, where=f"result of {step.name!r}")
-        return Succeeded(json.loads(text), text)
+        where = f"result of {step.name!r}"
+        return Succeeded(*codec.stored(result, limit_bytes=limit_bytes, where=where))
     except RetryAfter as asked:
         return Retried(asked.delay, describe(asked, this.attempt))
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored with the step

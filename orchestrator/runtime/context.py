@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -37,7 +36,7 @@ class ThisStep:
         self.key = key
         self._beat = beat
         self._beaten_at = float("-inf")
-        self._stop = threading.Event()
+        self._stop = False  # nobody waits for it, so it needs no lock
 
     @property
     def id(self) -> str:
@@ -57,7 +56,7 @@ class ThisStep:
     @property
     def cancelled(self) -> bool:
         """Whether the body is asked to stop: its execution is closing, or its lease is gone."""
-        return self._stop.is_set()
+        return self._stop
 
     def heartbeat(self, data: Any = None) -> None:
         """Store progress (any value the codec takes) and learn of a cancel; cheap to call often.
@@ -69,11 +68,11 @@ class ThisStep:
             return
         self._beaten_at = now
         if self._beat(data):
-            self._stop.set()
+            self._stop = True
 
     def ask_to_stop(self) -> None:
         """Make `cancelled` true (called by the engine)."""
-        self._stop.set()
+        self._stop = True
 
 
 _current: ContextVar[ThisStep] = ContextVar("this_step")

@@ -67,25 +67,42 @@ class _Plan:
 
 def record(connection: Connection, attempt: Attempt, settings: Settings) -> Recorded:
     """Store the outcome in the fast form; the answer ``full`` asks for `record_full`."""
+    if isinstance(attempt.outcome, Succeeded):
+        address = attempt.claimed.address
+        following = planning.after(attempt.registered.graph, address.name, address.scope)
+        if following.plain is not None or following.empty:
+            return _record_plainly(connection, attempt, attempt.outcome, following.plain, settings)
     plan = _plan(attempt, settings)
     if plan.quarantine is not None:
         return Recorded(kind="full")
-    plain = _plain(attempt, plan)
-    if plain is not None:
-        follows, inline, large = plain
-        return moves.record_step(
-            connection,
-            attempt.claimed,
-            nonce=attempt.nonce,
-            output=_text(attempt.outcome),
-            large=large,
-            follows=follows,
-            inline=inline,
-            head=attempt.head,
-            lease=settings.lease,
-            unsent_after=settings.unsent_after,
-        )
     return _write(connection, attempt, plan, _RUNNING, settings)
+
+
+def _record_plainly(
+    connection: Connection,
+    attempt: Attempt,
+    success: Succeeded,
+    order: planning.Order | None,
+    settings: Settings,
+) -> Recorded:
+    """Store a success with at most one plain successor: nearly all records, so plan nothing."""
+    follows, inline = None, False
+    if order is not None:
+        queue = _queue(attempt.registered, order.name, order.scope, settings)
+        follows = (order.name, order.scope, queue)
+        inline = _eligible(attempt, *follows)
+    return moves.record_step(
+        connection,
+        attempt.claimed,
+        nonce=attempt.nonce,
+        output=success.text,
+        large=_is_large(success, settings),
+        follows=follows,
+        inline=inline,
+        head=attempt.head,
+        lease=settings.lease,
+        unsent_after=settings.unsent_after,
+    )
 
 
 def record_full(connection: Connection, attempt: Attempt, settings: Settings) -> Recorded:
@@ -251,19 +268,6 @@ def _eligible(attempt: Attempt, name: str, scope: str, queue: str) -> bool:
     )
 
 
-def _plain(attempt: Attempt, plan: _Plan) -> tuple[tuple[str, str, str] | None, bool, bool] | None:
-    """Return (next step run, inline, large) when `record_step` can do it, else None."""
-    if not isinstance(attempt.outcome, Succeeded) or plan.arrivals or len(plan.orders) > 1:
-        return None
-    large = bool(plan.payloads)
-    if not plan.orders:
-        return None, False, large
-    [order] = plan.orders
-    if order["wanted"] > 1:
-        return None
-    return (order["name"], order["scope"], order["queue"]), plan.inline is not None, large
-
-
 def _write(
     connection: Connection,
     attempt: Attempt,
@@ -330,10 +334,16 @@ def _queue(registered: Registered, name: str, scope: str, settings: Settings) ->
 
 def _stored(attempt: Attempt, success: Succeeded, settings: Settings) -> _Plan:
     """Plan to store an output: a small one in the step's own row, a large one apart from it."""
-    if success.value is None or len(success.text.encode()) <= settings.inline_output_bytes:
+    if not _is_large(success, settings):
         return _Plan(outcome={"status": "succeeded", "output": success.value})
     large = _payload(attempt.claimed.address, "output", 0, success.value)
     return _Plan(outcome={"status": "succeeded"}, payloads=(large,))
+
+
+def _is_large(success: Succeeded, settings: Settings) -> bool:
+    if success.value is None:  # as a payload it would be no value
+        return False
+    return len(success.text.encode()) > settings.inline_output_bytes
 
 
 def _payload(address: StepAddress, kind: str, part: int, value: Any) -> dict[str, Any]:
@@ -363,7 +373,3 @@ def _line(kind: str, attempt: Attempt, error: Mapping[str, Any]) -> dict[str, An
 
 def _place(address: StepAddress) -> str:
     return f"{address.scope}/{address.name}" if address.scope else address.name
-
-
-def _text(outcome: Outcome) -> str:
-    return outcome.text if isinstance(outcome, Succeeded) else "null"

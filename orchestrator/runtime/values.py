@@ -24,12 +24,26 @@ from orchestrator.store.values import Spread
 
 def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -> dict[Read, Any]:
     """Return the value of every read, in the shapes that `orchestrator.flow.reading` describes."""
-    inputs = [read for read in reads if isinstance(read, InputOf)]
-    outputs = [read for read in reads if isinstance(read, OutputOf)]
-    spreads = [read for read in reads if isinstance(read, OutputsOf)]
-    counts = [read for read in reads if isinstance(read, CountsOf)]
-    items = [read for read in reads if isinstance(read, ItemOf)]
-    lists = [read for read in reads if isinstance(read, ItemsOf)]
+    inputs: list[InputOf] = []
+    outputs: list[OutputOf] = []
+    spreads: list[OutputsOf] = []
+    counts: list[CountsOf] = []
+    items: list[ItemOf] = []
+    lists: list[ItemsOf] = []
+    for read in reads:
+        match read:
+            case InputOf():
+                inputs.append(read)
+            case OutputOf():
+                outputs.append(read)
+            case OutputsOf():
+                spreads.append(read)
+            case CountsOf():
+                counts.append(read)
+            case ItemOf():
+                items.append(read)
+            case ItemsOf():
+                lists.append(read)
     loaded = values.load(
         connection,
         execution_id,

@@ -234,12 +234,12 @@ def record_steps(
             *expected,
             nonce,
             holder,
-            json.dumps(outcomes),
-            json.dumps(orders),
-            json.dumps(arrivals),
-            json.dumps(payloads),
+            _json(outcomes),
+            _json(orders),
+            _json(arrivals),
+            _json(payloads),
             None if inline is None else json.dumps(inline),
-            json.dumps(lines),
+            _json(lines),
             close,
             cause,
             head and head.name,
@@ -366,6 +366,10 @@ def _ordered(execution_id: UUID, rows: Iterable[Sequence[Any]]) -> tuple[Ordered
         )
         for row in rows
     )
+
+
+def _json(rows: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(rows) if rows else "[]"
 
 
 def _array(texts: Iterable[str]) -> str:
