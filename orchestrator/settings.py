@@ -132,9 +132,6 @@ class Settings(BaseSettings):
     ack_budget: Duration = timedelta(minutes=20)
     """How long a message may stay unacknowledged; RabbitMQ closes channels at 30 minutes."""
 
-    step_timeout: Duration = timedelta(minutes=10)
-    """How long one attempt of a step may take when the step says nothing."""
-
     keep: Duration = timedelta(days=7)
     """How long an execution that has ended is kept."""
 
@@ -153,9 +150,6 @@ class Settings(BaseSettings):
     fan_out_chunk: Count = 1000
     """Items of a fan-out that are ordered in one transaction."""
 
-    claim_batch: Annotated[int, Field(ge=1, le=1000)] = 50
-    """Small steps that one message may carry."""
-
     pump_interval: Duration = timedelta(seconds=1)
     """How often an idle worker looks for what is due or unsent."""
 
@@ -164,9 +158,6 @@ class Settings(BaseSettings):
 
     lock_timeout: Duration = timedelta(seconds=10)
     """PostgreSQL's lock_timeout on our connections."""
-
-    idle_in_transaction: Duration = timedelta(seconds=5)
-    """PostgreSQL's idle_in_transaction_session_timeout on our connections."""
 
     def __init__(self, **values: Any) -> None:
         _refuse_unknown(os.environ)
