@@ -102,9 +102,8 @@ def file_broker_url(tmp_path: Path) -> str:
 @pytest.fixture
 def open_site(
     new_crew: Callable[..., Crew], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[OpenSite]:
+) -> OpenSite:
     """Opens sites: ``open_site(database_url, broker_url, lease="60s")``; nothing runs yet."""
-    sites = []
 
     def make(database_url: str, broker_url: str, **settings: Any) -> Site:
         folder = tmp_path / "traces"
@@ -118,12 +117,11 @@ def open_site(
             **settings,
         }
         made = Site(new_crew(**values, test_folder=folder), Settings(**values), folder)
-        sites.append(made)
+        # of the test, not of this fixture: before any database or broker is taken away
+        request.node.addfinalizer(made.close)
         return made
 
-    yield make
-    for made in sites:
-        made.close()
+    return make
 
 
 @pytest.fixture

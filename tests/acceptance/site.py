@@ -14,8 +14,7 @@ import psycopg
 from celery import Celery
 from psycopg.rows import dict_row
 
-from orchestrator import Flow, Handle, Orchestrator, Settings
-from orchestrator.runtime.catalogue import Catalogue
+from orchestrator import Flow, Handle, Settings
 from tests.acceptance import laws
 from tests.services.processes import wait_until
 from tests.services.workers import Crew, WorkerProcess
@@ -45,15 +44,7 @@ class Site:
 
     def __init__(self, crew: Crew, settings: Settings, folder: Path) -> None:
         self.crew, self.settings, self.folder = crew, settings, folder
-        self._database = connect.database(settings)
-        self._sender = connect.sender(connect.broker(settings), self._database)
-        self.orchestrator = Orchestrator(
-            self._database,
-            settings,
-            Catalogue(),
-            publish=self._sender.publish,
-            collect=lambda _: [],
-        )
+        self.orchestrator = connect.orchestrator(settings)
         self._reader: psycopg.Connection[Any] | None = None
 
     # -- acts ----------------------------------------------------------------------------------
@@ -75,8 +66,9 @@ class Site:
             (self.folder / f"{gate}.open").touch()
 
     def close(self) -> None:
-        self._sender.close()
-        self._database.close()
+        """End everything; no law is checked any more."""
+        self.crew.kill9()
+        self.orchestrator.close()
         if self._reader is not None:
             self._reader.close()
 
