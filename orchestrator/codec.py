@@ -33,11 +33,11 @@ from enum import Enum, Flag
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from orchestrator import moments
 from orchestrator.errors import InvalidInput
 
 JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -206,13 +206,13 @@ def _encode_typed(value: object, depth: int) -> JSON:
 def _scalar(value: object) -> JSON:
     match value:
         case datetime():
-            return {"$datetime": value.isoformat() + _zone_suffix(value)}
+            return {"$datetime": value.isoformat() + moments.zone_suffix(value)}
         case date():
             return {"$date": value.isoformat()}
         case time():
-            return {"$time": value.isoformat() + _zone_suffix(value)}
+            return {"$time": value.isoformat() + moments.zone_suffix(value)}
         case timedelta():
-            return {"$timedelta": _duration_text(value)}
+            return {"$timedelta": moments.duration_text(value)}
         case Decimal():
             return {"$decimal": str(value)}
         case UUID():
@@ -267,19 +267,6 @@ def _member(value: Enum, depth: int) -> JSON:
     if isinstance(value, Flag):
         return {"$type": address, "value": _encode(value.value, depth + 1)}
     return {"$type": address, "name": value.name}
-
-
-def _zone_suffix(value: datetime | time) -> str:
-    """The zone's name in brackets (RFC 9557): an offset alone forgets the rules."""
-    key = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
-    return f"[{key}]" if key else ""
-
-
-def _duration_text(value: timedelta) -> str:
-    sign, value = ("-", -value) if value < timedelta(0) else ("", value)
-    minutes, seconds = divmod(value.seconds, 60)
-    fraction = f".{value.microseconds:06}" if value.microseconds else ""
-    return f"{sign}P{value.days}DT{minutes // 60}H{minutes % 60}M{seconds}{fraction}S"
 
 
 def _decode(data: JSON, depth: int) -> Any:
@@ -365,44 +352,11 @@ def _built(make: Callable[[Any], Any], given: Any, label: str) -> Any:
         raise _RefusedError(f"cannot be read as {label}: {reason}") from error
 
 
-def _read_datetime(text: str) -> datetime:
-    moment, zone = _split_zone(text)
-    value = datetime.fromisoformat(moment)
-    if zone is None or (offset := value.utcoffset()) is None:
-        return value
-    # the wall time is kept; where it is ambiguous (or does not exist) the offset tells which fold
-    local = value.replace(tzinfo=zone)
-    return local if local.utcoffset() == offset else local.replace(fold=1)
-
-
-def _read_time(text: str) -> time:
-    moment, zone = _split_zone(text)
-    value = time.fromisoformat(moment)
-    return value if zone is None else value.replace(tzinfo=zone)
-
-
-def _split_zone(text: str) -> tuple[str, ZoneInfo | None]:
-    moment, bracket, name = text.partition("[")
-    return moment, ZoneInfo(name.removesuffix("]")) if bracket else None
-
-
-_DURATION = re.compile(r"(-?)P(\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d{6}))?S")
-
-
-def _read_duration(text: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        return TypeAdapter(timedelta).validate_python(text)
-    days, hours, minutes, seconds, micros = (int(part or 0) for part in match.groups()[1:])
-    value = timedelta(days, seconds, micros, 0, minutes, hours)
-    return -value if match[1] else value
-
-
 _SCALARS: dict[str, Callable[[Any], Any]] = {
-    "$datetime": _read_datetime,
+    "$datetime": moments.read_datetime,
     "$date": date.fromisoformat,
-    "$time": _read_time,
-    "$timedelta": _read_duration,
+    "$time": moments.read_time,
+    "$timedelta": moments.read_duration,
     "$decimal": Decimal,
     "$uuid": UUID,
     "$bytes": lambda text: base64.b64decode(text, validate=True),
