@@ -1,0 +1,151 @@
+"""The same storm with operators in it: pause, resume, cancel, retry, re-run, hand-back, repair."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.client import Handle
+from orchestrator.errors import Conflict, NotFound
+from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
+from orchestrator.runtime import attempts, operate
+from tests.runtime import flows
+from tests.runtime.lab import Lab, Worker
+from tests.simulation.test_any_schedule import (
+    EXPECTED,
+    disturb,
+    make_unreliable,
+    replace_dead,
+)
+
+STARTS: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
+    **{name: (lambda n: n, result) for name, result in EXPECTED.items()},
+    "spread": (lambda n: list(range(n)), lambda n: n * (n - 1)),
+    "pairs": (lambda n: list(range(n)), lambda n: sum(2 * k + k - 3 for k in range(n))),
+}
+
+
+@pytest.mark.req("E8")
+@pytest.mark.req("E10")
+@pytest.mark.req("E12")
+@pytest.mark.parametrize("seed", range(8))
+def test_every_execution_ends_right_whatever_operators_do_meanwhile(
+    open_lab: Callable[..., Lab], seed: int
+) -> None:
+    flows.ran.clear()
+    flows.behave.clear()
+    lab, chance = open_lab(), random.Random(seed)
+    by_name = {flow.name: flow for flow in flows.ALL}
+    handles: list[tuple[str, int, Handle[Any]]] = []
+    for _ in range(8):
+        name, n = chance.choice(list(STARTS)), chance.randrange(6)
+        handles.append((name, n, lab.start(by_name[name], STARTS[name][0](n))))
+    crew = [lab.worker() for _ in range(3)]
+    make_unreliable(chance)
+
+    for _ in range(150):
+        if chance.random() < 0.35:
+            operate_somehow(lab, chance, crew, chance.choice(handles)[2])
+        else:
+            disturb(lab, chance, crew)
+        for _, _, handle in chance.sample(handles, 2):
+            lab.sound(handle)
+    flows.behave.clear()
+    for worker in crew:
+        worker.vanish()
+        worker.database.close()
+    finish(lab, handles)
+
+    for name, n, handle in handles:
+        lab.sound(handle)
+        assert handle.result(0) == STARTS[name][1](n), name
+    left = lab.database.hot().execute(
+        "SELECT count(*) FROM orchestrator.steps WHERE attend_at IS NOT NULL OR status NOT IN"
+        " ('succeeded', 'superseded') OR NOT counter_updated OR NOT message_sent"
+    )
+    assert left.fetchone() == (0,)
+
+
+def operate_somehow(
+    lab: Lab, chance: random.Random, crew: list[Worker], handle: Handle[Any]
+) -> None:
+    """An operator does something; what is refused changes nothing."""
+    steps = handle.view().steps
+    some = chance.choice(steps).address
+    act = chance.randrange(9)
+    try:
+        if act == 0:
+            lab.client.pause(handle.id)
+        elif act in {1, 2}:
+            lab.client.resume(handle.id)
+        elif act == 3 and chance.random() < 0.5:
+            lab.client.cancel(handle.id)
+        elif act == 4:
+            lab.client.retry(handle.id)
+        elif act in {5, 6}:
+            lab.client.retry(handle.id, from_steps=[(some.name, some.scope)])
+        elif act == 7:
+            lab.post(lab.database.run(operate.repair, lab.catalogue, some, lab.settings))
+        else:
+            hand_back(lab, chance, crew)
+    except (Conflict, NotFound):
+        pass
+    lab.sound(handle)
+
+
+def hand_back(lab: Lab, chance: random.Random, crew: list[Worker]) -> None:
+    """A worker claims, cannot finish, and gives back; another takes its place."""
+    if not lab.mail:
+        return
+    index = chance.randrange(len(crew))
+    worker = crew[index]
+    message = lab.mail[chance.randrange(len(lab.mail))]
+    claims = worker.claim(message, nonce=chance.getrandbits(63))
+    if chance.random() < 0.5:
+        replace_dead(lab, chance, crew, index)
+        return
+    addresses = [claimed.address for claimed in claims]
+    lab.database.run(attempts.hand_back, worker.id, addresses)
+    worker.incarnation.end("handed back")
+    crew[index] = lab.worker()
+
+
+def finish(lab: Lab, handles: list[tuple[str, int, Handle[Any]]]) -> None:
+    """Everybody behaves; operators resume what is paused and go on with what was cut off."""
+    worker = lab.worker()
+    for _ in range(60):
+        lab.drain(worker)
+        lab.advance(seconds=700)
+        lab.sweep()
+        still = 0
+        for _, _, handle in handles:
+            view = handle.view()
+            if view.facts.status is ExecutionStatus.SUCCEEDED:
+                continue
+            still += 1
+            if view.facts.paused:
+                lab.client.resume(handle.id)
+            if view.facts.status is ExecutionStatus.FAILED:
+                lab.client.retry(handle.id)
+            if view.facts.status is ExecutionStatus.CANCELLED:
+                go_on(lab, handle)
+        if not still and not lab.mail:
+            lab.advance(seconds=700)
+            lab.sweep()
+            return
+    raise AssertionError([(name, handle.view().facts.status) for name, _, handle in handles])
+
+
+def go_on(lab: Lab, handle: Handle[Any]) -> None:
+    """Re-run a cancelled execution from some step that has a row."""
+    for step in handle.view().steps:
+        if step.status in ENDED_STEP or step.status is StepStatus.CANCELLED:
+            try:
+                place = (step.address.name, step.address.scope)
+                lab.client.retry(handle.id, from_steps=[place])
+            except (Conflict, NotFound):
+                continue
+            return
