@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import InvalidInput, TimedOut
+from orchestrator.errors import Conflict, InvalidInput, TimedOut
 from orchestrator.flow.authoring import Flow
 from orchestrator.records import StepMessage
 from orchestrator.runtime import operate, queries, start
@@ -159,8 +160,9 @@ class Orchestrator:
         while True:
             found = queries.facts(self.database, _uuid(execution))
             if found.finished_at is not None:
-                encoded = self.database.run(queries.result, self.catalogue, found)
-                return codec.decode(encoded, annotation, where=f"result of {found.flow!r}")
+                with contextlib.suppress(Conflict):  # opened again: it goes on
+                    encoded = self.database.run(queries.result, self.catalogue, found)
+                    return codec.decode(encoded, annotation, where=f"result of {found.flow!r}")
             if until is not None and time.monotonic() >= until:
                 raise TimedOut(
                     f"execution {found.id} of flow {found.flow!r} is {found.status} "

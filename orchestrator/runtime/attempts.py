@@ -27,7 +27,8 @@ def renew(
         Those still held, each with whether it is asked to stop; one that is missing has lost its
         lease.
     """
-    return dict(moves.renew(connection, running, lease=settings.lease))
+    in_lock_order = sorted(running)
+    return dict(moves.renew(connection, in_lock_order, lease=settings.lease))
 
 
 def time_out(

@@ -123,6 +123,8 @@ class Delivery:
             reports.absorbed(registered.flow, address, "nothing to claim")
         recorded = 0
         for claimed in claims:
+            # what the message says is a hint, also about the definition
+            registered = self.database.run(self.catalogue.definition, claimed.definition_id)
             self.on_claim(claimed)
             reports.claimed(registered.flow, claimed, self.holder())
             recorded += self._segment(registered, claimed)

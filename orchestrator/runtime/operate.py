@@ -160,6 +160,7 @@ def rerun(
         registered = catalogue.definition(connection, locked.definition_id)
         if locked.status in TERMINAL_EXECUTION and locked.status is not ExecutionStatus.SUCCEEDED:
             _reopen(connection, execution_id, registered, locked, settings)
+        executions.lock_steps(connection, execution_id)
         rows = [
             reruns.RowFacts(
                 name=row.address.name,

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import ExecutionFailed, NotFound
+from orchestrator.errors import Conflict, ExecutionFailed, NotFound
 from orchestrator.flow import reading
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts, StepFacts
@@ -85,6 +85,7 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
 
     Raises:
         ExecutionFailed: it ended otherwise; the message names the step and its error.
+        Conflict: it was opened again after ``found`` was read.
     """
     if found.status is not ExecutionStatus.SUCCEEDED:
         raise ExecutionFailed(
@@ -94,7 +95,10 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
             status=str(found.status),
         )
     graph = catalogue.definition(connection, found.definition_id).graph
-    return reading.result(graph, values.fetch(connection, found.id, reading.result_reads(graph)))
+    fetched = values.fetch(connection, found.id, reading.result_reads(graph))
+    if executions.position(connection, found.id) != found.position:
+        raise Conflict(f"execution {found.id} was opened again, or has expired, meanwhile")
+    return reading.result(graph, fetched)
 
 
 def _reason(connection: Connection, found: ExecutionFacts) -> str:

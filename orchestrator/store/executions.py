@@ -88,6 +88,23 @@ def step_rows(
     return [StepFacts.from_row(row) for row in rows]
 
 
+def lock_steps(connection: Connection, execution_id: UUID) -> None:
+    """Lock the step runs of a locked execution, against claims, which do not lock executions."""
+    connection.execute(
+        "SELECT 1 FROM orchestrator.steps WHERE execution_id = %s AND status <> 'superseded'"
+        " ORDER BY name, scope, run FOR NO KEY UPDATE",
+        (execution_id,),
+    )
+
+
+def position(connection: Connection, execution_id: UUID) -> int | None:
+    """Return the journal position of an execution, which grows with whatever happens in it."""
+    row = connection.execute(
+        "SELECT position FROM orchestrator.executions WHERE id = %s", (execution_id,)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def current_runs(
     connection: Connection, execution_id: UUID, places: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], int]:

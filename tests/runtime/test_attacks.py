@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -12,14 +13,14 @@ import psycopg
 import pytest
 
 from orchestrator import flow
-from orchestrator.errors import ExecutionFailed, InvalidInput, RetryAfter
+from orchestrator.errors import Conflict, ExecutionFailed, InvalidInput, RetryAfter, TimedOut
 from orchestrator.lifecycle import ExecutionStatus
-from orchestrator.runtime import attempts, start
+from orchestrator.runtime import attempts, operate, queries, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
 from orchestrator.runtime.outcomes import Expanded
 from orchestrator.store import incarnations, moves
-from orchestrator.store.database import is_transient
+from orchestrator.store.database import Database, is_transient
 from tests.runtime import flows
 from tests.runtime.lab import Lab
 from tests.runtime.test_crash_table import attempt_of
@@ -415,3 +416,54 @@ def test_a_process_that_lost_its_session_has_its_lock_again_after_one_beat(lab: 
     worker.incarnation.tend()
 
     assert lab.database.run(incarnations.unlocked, [worker.id]) == []
+
+
+def test_a_rerun_waits_for_a_claim_under_way_and_is_refused(lab: Lab) -> None:
+    handle = lab.start(flows.hop, 1)
+    worker, operator = lab.worker(), Database(lab.url)
+    worker.deliver()
+    message = lab.mail.popleft()
+    connection = worker.database.hot()
+
+    with ThreadPoolExecutor(1) as pool:
+        with connection.transaction():
+            assert worker.claim(message)
+            rerun = pool.submit(
+                operator.run,
+                operate.rerun,
+                lab.catalogue,
+                handle.execution_id,
+                [("first", "")],
+                lab.settings,
+                actor="ann",
+            )
+            with pytest.raises(TimeoutError):
+                rerun.result(timeout=0.3)
+        with pytest.raises(Conflict, match="'apart' is running"):
+            rerun.result()
+
+    operator.close()
+    lab.sound(handle)
+
+
+def test_the_execution_says_which_graph_runs_not_the_message(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    other = lab.start(flows.single, 1)
+    message, others = lab.mail.popleft(), lab.mail.popleft()
+
+    lab.worker().deliver(replace(message, definition_id=others.definition_id))
+
+    assert handle.result(0) == 1
+    assert other.view().facts.status is ExecutionStatus.RUNNING
+
+
+def test_a_result_is_not_read_from_an_execution_that_was_opened_meanwhile(lab: Lab) -> None:
+    handle = lab.start(flows.fan, 3)
+    lab.drain()
+    ended = handle.view().facts
+    lab.client.retry(handle.id, from_steps=["numbers"])
+
+    with pytest.raises(Conflict, match="opened again"):
+        lab.database.run(queries.result, lab.catalogue, ended)
+    with pytest.raises(TimedOut):
+        handle.result(0)
