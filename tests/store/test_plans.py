@@ -346,7 +346,7 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
     "rows of an execution": (lambda c, s: executions.step_rows(c, s.running), 2),
     "resume": (lambda c, s: executions.dispatch_ready(c, s.ready, unsent_after=SOON), 4),
     "retry": (lambda c, s: executions.reopen_steps(c, s.ready), 6),
-    "supersede": (lambda c, s: executions.supersede(c, s.ready, [step(s.ready)]), 4),
+    "supersede": (lambda c, s: executions.supersede(c, s.ready, [step(s.ready)]), 6),
     "load an output": (
         lambda c, s: values.load(c, s.ended, with_input=True, outputs=[("b", "")]),
         1,
