@@ -23,7 +23,8 @@ from orchestrator.store.database import Database
 R = TypeVar("R")
 
 _MARK_EVERY = 0.2  # seconds between marks of confirmed messages while starting many
-_POLL_FIRST, _POLL_LAST = 0.005, 0.25  # seconds between looks while waiting
+# While waiting: a look after each tenth of the time waited so far, within these seconds.
+_POLL_FIRST, _POLL_LAST, _POLL_SHARE = 0.002, 0.25, 0.1
 
 
 class Handle(Generic[R]):
@@ -154,11 +155,12 @@ class Orchestrator:
             NotFound: no such execution.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        until = None if seconds is None else time.monotonic() + seconds
+        began = time.monotonic()
+        until = None if seconds is None else began + seconds
         self.flush()
-        pause = _POLL_FIRST
+        known = _uuid(execution)
         while True:
-            found = queries.facts(self.database, _uuid(execution))
+            found = queries.facts(self.database, known)
             if found.finished_at is not None:
                 with contextlib.suppress(Conflict):  # opened again: it goes on
                     encoded = self.database.run(queries.result, self.catalogue, found)
@@ -169,8 +171,7 @@ class Orchestrator:
                     f"after {seconds:g} s "
                     f"({found.finished} of {found.started} steps ended); it goes on"
                 )
-            time.sleep(pause)
-            pause = min(pause * 1.5, _POLL_LAST)
+            self._watch(known, began, until)
 
     def cancel(self, execution: UUID | str, *, actor: str = "api") -> bool:
         """Cancel an execution; False when it has ended or is ending already."""
@@ -248,6 +249,14 @@ class Orchestrator:
         self._confirmed += self._collect(0)
         if self._confirmed and time.monotonic() - self._marked_at > _MARK_EVERY:
             self._mark()
+
+    def _watch(self, execution: UUID, began: float, until: float | None) -> None:
+        """Return when an execution has ended or the time is over."""
+        while until is None or time.monotonic() < until:
+            waited = time.monotonic() - began
+            time.sleep(min(max(_POLL_FIRST, waited * _POLL_SHARE), _POLL_LAST))
+            if queries.has_ended(self.database, execution):
+                return
 
     def _mark(self) -> None:
         confirmed, self._confirmed = self._confirmed, []

@@ -55,6 +55,11 @@ def facts(database: Database, execution_id: UUID) -> ExecutionFacts:
     return found
 
 
+def has_ended(database: Database, execution_id: UUID) -> bool:
+    """Return whether an execution has ended, in one cheap look; one that is gone has."""
+    return database.run(executions.has_ended, execution_id)
+
+
 def view(database: Database, execution_id: UUID) -> ExecutionView:
     """Return an execution with steps and history.
 

@@ -51,6 +51,15 @@ class Woken:
     queue: str
 
 
+def has_ended(connection: Connection, execution_id: UUID) -> bool:
+    """Return whether an execution has ended, or is not there; for whoever asks again and again."""
+    row = connection.execute(
+        "SELECT 1 FROM orchestrator.executions WHERE id = %s AND finished_at IS NULL",
+        (execution_id,),
+    ).fetchone()
+    return row is None
+
+
 def lock(connection: Connection, execution_id: UUID) -> LockedExecution | None:
     """Lock an execution until the transaction ends and read it; None when it does not exist."""
     row = connection.execute(
