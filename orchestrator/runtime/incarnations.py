@@ -62,7 +62,8 @@ class Incarnation:
 
         Called every beat. Raises nothing while the database is away: the next call tries again.
         """
-        for _ in range(2):  # a session that was lost shows it when it is used
+        # a session that was lost shows it when it is used
+        for _ in range(1 if self._session.closed else 2):
             try:
                 self._hold()
             except Exception as error:

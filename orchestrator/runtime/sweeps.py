@@ -65,6 +65,8 @@ def close_in_doubt(connection: Connection, row: Attended, settings: Settings) ->
         locked = executions.lock(connection, row.address.execution_id)
         if locked is None or locked.status not in CLOSING_EXECUTION:
             return False
+        if not sweeping.is_abandoned(connection, row.address, row.token):
+            return False  # its holder has renewed the lease, or recorded
         error = {
             "kind": "InDoubt",
             "message": "its worker was gone when the execution closed: "

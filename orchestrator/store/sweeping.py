@@ -202,6 +202,21 @@ def _look_behind(connection: Connection, heads: Sequence[Sequence[object]]) -> N
     connection.execute(_RELIEVE_HEADS, _columns([head for head in heads if head[0] in locked]))
 
 
+def is_abandoned(connection: Connection, address: StepAddress, token: int) -> bool:
+    """Return whether nobody holds a running step run under this token any more; lock it if so."""
+    row = connection.execute(
+        """
+        SELECT 1 FROM orchestrator.steps s LEFT JOIN orchestrator.workers w ON w.id = s.holder
+         WHERE s.execution_id = %s AND s.name = %s AND s.scope = %s AND s.run = %s
+           AND s.status = 'running' AND s.token = %s
+           AND (s.lease_until <= orchestrator.now() OR w.ended_at IS NOT NULL)
+           FOR NO KEY UPDATE OF s
+        """,
+        (*address, token),
+    ).fetchone()
+    return row is not None
+
+
 def next_due(connection: Connection) -> timedelta | None:
     """Return how long from now the next row wants to be looked at; None when no row ever does."""
     row = connection.execute(

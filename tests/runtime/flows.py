@@ -90,6 +90,17 @@ def length(text: str) -> int:
     return len(text)
 
 
+@step
+def same(value: Any) -> Any:
+    _run("same", value)
+    return value
+
+
+@step
+def all_of(values: list[Any]) -> list[Any]:
+    return values
+
+
 @flow
 def single(n: int) -> int:
     return first(n)
@@ -162,5 +173,11 @@ def pairs(values: list[int]) -> int:
     return total(each(values, pair))
 
 
+@flow
+def told(values: list[Any]) -> list[Any]:
+    inline = all_of(values)
+    return [inline, each(inline, same)]
+
+
 ALL = [single, chain, diamond, hop, fan, folder, tree, retried, fork, keyed, large]
-ALL += [spread, pair, pairs]
+ALL += [spread, pair, pairs, told]

@@ -15,7 +15,7 @@ import pytest
 from orchestrator import flow
 from orchestrator.errors import Conflict, ExecutionFailed, InvalidInput, RetryAfter, TimedOut
 from orchestrator.lifecycle import ExecutionStatus
-from orchestrator.runtime import attempts, operate, queries, start
+from orchestrator.runtime import attempts, operate, queries, start, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
 from orchestrator.runtime.outcomes import Expanded
@@ -467,3 +467,39 @@ def test_a_result_is_not_read_from_an_execution_that_was_opened_meanwhile(lab: L
         lab.database.run(queries.result, lab.catalogue, ended)
     with pytest.raises(TimedOut):
         handle.result(0)
+
+
+def test_a_lease_renewed_after_its_end_takes_a_step_out_of_doubt(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    slow = lab.worker()
+    [claimed] = slow.claim(lab.mail.popleft())
+    lab.client.cancel(handle.id)
+    lab.advance(seconds=31)
+    [doubtful] = lab.database.run(sweeps.redrive, lab.settings, steady=True).in_doubt
+    slow.database.run(attempts.renew, [(claimed.address, claimed.token)], lab.settings)
+
+    assert lab.database.run(sweeps.close_in_doubt, doubtful, lab.settings) is False
+    commit(slow.database, attempt_of(slow, claimed, 2), lab.settings)
+
+    assert handle.view().facts.status is ExecutionStatus.CANCELLED
+    assert lab.row(handle, "first")["status"] == "succeeded"
+    lab.sound(handle)
+
+
+VALUES = [
+    *(None, True, 0, -1, 10**30, 10**4000, 0.1, -0.0, 1e16, 5e-324, 1.0),
+    *("", "null", "\x00", "\ud800", "é\U0001f600", "'; --", "\\u0000"),
+    *([], {}, [None], {"": None}, {"$dict": 1}, {"$type": "x"}, {1: "one"}, (1, (2,)), {3}),
+    *(b"\x00", timedelta(days=-1, microseconds=1)),
+]
+
+
+def test_a_value_is_the_same_inline_from_the_database_and_as_an_item(lab: Lab) -> None:
+    handle = lab.start(flows.told, VALUES)
+    worker = lab.worker()
+    lab.drain(worker)
+
+    inline, items = handle.result(0)
+
+    assert [repr(value) for value in inline] == [repr(value) for value in VALUES]
+    assert [repr(value) for value in items] == [repr(value) for value in VALUES]
