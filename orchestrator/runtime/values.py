@@ -47,7 +47,7 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
     loaded = values.load(
         connection,
         execution_id,
-        with_input=bool(inputs),
+        inputs=[read.param for read in inputs],
         outputs=[(read.name, read.scope) for read in outputs],
         spreads=[_spread(read.name, read.scope, read.path) for read in spreads],
         counts=[_spread(read.each, read.scope, read.path) for read in counts],

@@ -23,8 +23,9 @@ _BELOW = """
 # One SELECT per kind of value; a call runs those of the kinds it asks for.
 _SELECTS = {
     "input": """
-SELECT 'input', 0::bigint, NULL::text, input
-  FROM orchestrator.execution_state WHERE execution_id = %(execution)s
+SELECT 'input', 0::bigint, a.param, x.input -> a.param
+  FROM unnest(%(input_params)s::text[]) AS a(param)
+  JOIN orchestrator.execution_state x ON x.execution_id = %(execution)s
 """,
     "output": """
 SELECT 'output', a.i, s.scope, coalesce(s.output, p.value)
@@ -97,7 +98,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """Values by the position of what was asked; ``input`` is the whole input document.
+    """Values by the position of what was asked; ``input`` is a mapping by parameter.
 
     ``spreads``, ``counts`` and ``lists`` are mappings by scope.
     """
@@ -114,21 +115,22 @@ def load(
     connection: Connection,
     execution_id: UUID,
     *,
-    with_input: bool,
+    inputs: Sequence[str] = (),
     outputs: Sequence[tuple[str, str]] = (),
     spreads: Sequence[Spread] = (),
     counts: Sequence[Spread] = (),
     items: Sequence[tuple[str, str, int]] = (),
     lists: Sequence[Spread] = (),
 ) -> Loaded:
-    """Fetch values of one execution: outputs of succeeded step runs, items, the input.
+    """Fetch values of one execution: inputs, outputs of succeeded step runs, items.
 
     Args:
+        inputs: parameters of the flow; an input of 1 MiB is not fetched for the sake of a flag.
         outputs: (name, scope) of single step runs.
         items: (each, scope, index) of single items.
     """
     asked = {
-        "input": with_input,
+        "input": inputs,
         "output": outputs,
         "spread": spreads,
         "count": counts,
@@ -143,6 +145,7 @@ def load(
         query,
         {
             "execution": execution_id,
+            "input_params": list(inputs),
             "output_names": [name for name, _ in outputs],
             "output_scopes": [scope for _, scope in outputs],
             **_asked("spread", spreads),
@@ -153,11 +156,11 @@ def load(
             "item_indexes": [index for _, _, index in items],
         },
     ).fetchall()
-    for kind, ordinal, scope, value in rows:
+    for kind, ordinal, scope, value in rows:  # of an input, the parameter stands for the scope
         i = ordinal - 1
         match kind:
             case "input":
-                loaded.input.update(value)
+                loaded.input[scope] = value
             case "output":
                 loaded.outputs[i] = value
             case "spread":

@@ -19,7 +19,7 @@ from orchestrator.runtime import attempts, operate, queries, start, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
 from orchestrator.runtime.outcomes import Expanded
-from orchestrator.store import incarnations, moves
+from orchestrator.store import incarnations, moves, values
 from orchestrator.store.database import Database, is_transient
 from tests.runtime import flows
 from tests.runtime.lab import Lab
@@ -503,3 +503,13 @@ def test_a_value_is_the_same_inline_from_the_database_and_as_an_item(lab: Lab) -
 
     assert [repr(value) for value in inline] == [repr(value) for value in VALUES]
     assert [repr(value) for value in items] == [repr(value) for value in VALUES]
+
+
+def test_a_step_fetches_of_the_input_only_the_parameters_that_it_takes(lab: Lab) -> None:
+    handle = lab.start(flows.spread, [1, 2])
+
+    loaded = lab.database.run(values.load, handle.execution_id, inputs=["missing", "values"])
+    none = lab.database.run(values.load, handle.execution_id, inputs=["missing"])
+
+    assert loaded.input == {"missing": None, "values": [1, 2]}
+    assert none.input == {"missing": None}

@@ -348,23 +348,23 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
     "retry": (lambda c, s: executions.reopen_steps(c, s.ready), 6),
     "supersede": (lambda c, s: executions.supersede(c, s.ready, [step(s.ready)]), 6),
     "load an output": (
-        lambda c, s: values.load(c, s.ended, with_input=True, outputs=[("b", "")]),
+        lambda c, s: values.load(c, s.ended, inputs=["n"], outputs=[("b", "")]),
         1,
     ),
     "load outputs of items": (
-        lambda c, s: values.load(c, s.fan, with_input=False, spreads=[SPREAD]),
+        lambda c, s: values.load(c, s.fan, spreads=[SPREAD]),
         300,
     ),
     "load a count": (
-        lambda c, s: values.load(c, s.fan, with_input=False, counts=[EACH]),
+        lambda c, s: values.load(c, s.fan, counts=[EACH]),
         1,
     ),
     "load an item": (
-        lambda c, s: values.load(c, s.fan, with_input=False, items=[("each", "", 101)]),
+        lambda c, s: values.load(c, s.fan, items=[("each", "", 101)]),
         1,
     ),
     "load a list": (
-        lambda c, s: values.load(c, s.fan, with_input=False, lists=[EACH]),
+        lambda c, s: values.load(c, s.fan, lists=[EACH]),
         10,
     ),
     "sweep": (attend, 150),
