@@ -10,13 +10,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from celery import Celery
 
 _ROOT = Path(__file__).resolve().parents[1]
 _START, _STOP = 60.0, 20.0
 _running: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A worker that answers.
+
+    Attributes:
+        name: its name for Celery's remote control.
+        pid: its main process.
+    """
+
+    name: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of its main process and its pool so far."""
+        main = psutil.Process(self.pid)
+        family = [main, *main.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in family)
 
 
 class WorkerGone(Exception):
@@ -33,8 +54,8 @@ def worker(
     env: Mapping[str, str],
     processes: int,
     options: Sequence[str] = (),
-) -> Iterator[str]:
-    """Run a prefork worker; yields its node name when it answers, ends it afterwards."""
+) -> Iterator[Node]:
+    """Run a prefork worker; yields it when it answers, ends it afterwards."""
     node = f"{name}@bench"
     log = folder / f"{name}.log"
     command = [sys.executable, "-m", "celery", "-A", application, "worker", "-n", node]
@@ -53,7 +74,7 @@ def worker(
     _running.add(child.pid)
     try:
         _wait_ready(child, client, node, log)
-        yield node
+        yield Node(node, child.pid)
     finally:
         _end(child)
 

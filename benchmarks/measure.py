@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.children import Node
 from benchmarks.systems import System
 
 #: How often a saturated run asks how far it is, in seconds.
@@ -69,6 +70,13 @@ METRICS = (
         more_is_better=True,
     ),
     Metric(
+        key="w1_cpu",
+        workload="w1",
+        title="W1 CPU of the worker per step",
+        unit="ms",
+        more_is_better=False,
+    ),
+    Metric(
         key="w1_starts",
         workload="w1",
         title="W1 starts, one client",
@@ -92,13 +100,14 @@ METRICS = (
 )
 
 
-def measure(system: System, node: str, workload: str, sizes: Sizes) -> Iterator[tuple[str, float]]:
+def measure(system: System, node: Node, workload: str, sizes: Sizes) -> Iterator[tuple[str, float]]:
     """Warm up, measure a workload; yields (metric, value)."""
     if workload == "w1":
         _warm_up(system, lambda: system.start_chain(0), 10)
-        starts, steps = _saturated(system, node, sizes)
+        starts, steps, cpu = _saturated(system, node, sizes)
         yield "w1_starts", starts
         yield "w1_saturated", steps
+        yield "w1_cpu", cpu
         yield "w1_alone", _alone(system, lambda: system.start_chain(0), sizes.alone, 10, sizes)
     else:
         expected = sizes.width * (sizes.width - 1)
@@ -115,26 +124,26 @@ def _warm_up(system: System, start: Callable[[], Any], expected: int) -> None:
         _check(system.result(started, 60), expected)
 
 
-def _saturated(system: System, node: str, sizes: Sizes) -> tuple[float, float]:
-    """Start all, then let the worker begin; return starts/s and steps/s."""
+def _saturated(system: System, node: Node, sizes: Sizes) -> tuple[float, float, float]:
+    """Start all, then let the worker begin; return starts/s, steps/s and its CPU ms per step."""
     control = system.control.control
-    control.cancel_consumer(system.queue, destination=[node], reply=True, timeout=10)
+    control.cancel_consumer(system.queue, destination=[node.name], reply=True, timeout=10)
     began = time.perf_counter()
     started = [system.start_chain(0) for _ in range(sizes.chains)]
     starts = sizes.chains / (time.perf_counter() - began)
     time.sleep(0.3)  # confirms arrive
-    control.add_consumer(system.queue, destination=[node])
-    began = time.perf_counter()
+    control.add_consumer(system.queue, destination=[node.name])
+    began, used = time.perf_counter(), node.cpu_seconds()
     while (ended := system.ended(started)) < sizes.chains:
         if time.perf_counter() - began > sizes.bound:
             break
         time.sleep(_LOOK)
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, node.cpu_seconds() - used
     if not ended:
         raise Slow(f"none of {sizes.chains} chains of {system.name} ended in {seconds:.0f} s")
     for one in started if ended == sizes.chains else ():
         _check(system.result(one, 10), 10)
-    return starts, ended * 10 / seconds
+    return starts, ended * 10 / seconds, used * 1000 / (ended * 10)
 
 
 def _alone(

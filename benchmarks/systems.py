@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from benchmarks import flows, peer
-from benchmarks.children import worker
+from benchmarks.children import Node, worker
 from benchmarks.services import Services
 from orchestrator.settings import Settings
 from orchestrator.store.database import Connection
@@ -28,8 +28,8 @@ class System(Protocol):
     queue: str
     control: Celery
 
-    def worker(self, folder: Path, events: bool) -> AbstractContextManager[str]:
-        """Run its worker; gives the node's name."""
+    def worker(self, folder: Path, events: bool) -> AbstractContextManager[Node]:
+        """Run its worker."""
         ...
 
     def start_chain(self, number: int) -> Any:
@@ -69,7 +69,7 @@ class Product:
             "ORCHESTRATOR_MODULES": flows.__name__,
         }
 
-    def worker(self, folder: Path, events: bool) -> AbstractContextManager[str]:
+    def worker(self, folder: Path, events: bool) -> AbstractContextManager[Node]:
         # Its own configuration sends events; the peer's, Celery's default, does not.
         options = () if events else ("--", "worker.send_task_events=False")
         return worker(
@@ -122,7 +122,7 @@ class Peer:
         self._env = dict(zip(peer.VARIABLES, told, strict=True))
         self._redis: Any = redis.Redis.from_url(services.redis_url)
 
-    def worker(self, folder: Path, events: bool) -> AbstractContextManager[str]:
+    def worker(self, folder: Path, events: bool) -> AbstractContextManager[Node]:
         return worker(
             "benchmarks.peer",
             self.control,
