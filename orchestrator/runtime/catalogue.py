@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Conflict, DefinitionError, NotFound
+from orchestrator.flow import planning
 from orchestrator.flow import scope as scopes
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.definition import Definition, StepOptions
@@ -142,7 +143,7 @@ class Catalogue:
 
     def has(self, registered: Registered, name: str, scope: str) -> bool:
         """Return whether this process can run a node: by its function, or by the engine itself."""
-        node = level(registered.graph, scope).node(name)
+        node = planning.level(registered.graph, scope).node(name)
         return isinstance(node, EachNode) or node.function in self.functions
 
     def step(self, node: StepNode) -> Step[..., Any]:
@@ -153,13 +154,6 @@ class Catalogue:
         with self._guard:
             self._registered[registered.id] = registered
         return registered
-
-
-def level(graph: Graph, scope: str) -> Graph:
-    """Return the graph in which the nodes of a scope live."""
-    for each in scopes.path(scope):
-        graph = graph.each(each).body
-    return graph
 
 
 def task_names(definition: Definition) -> Iterator[str]:

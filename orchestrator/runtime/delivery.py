@@ -19,12 +19,12 @@ from uuid import UUID
 
 from orchestrator import codec
 from orchestrator.errors import LeaseLost, OrchestratorError, Unavailable
-from orchestrator.flow import reading
+from orchestrator.flow import planning, reading
 from orchestrator.flow.graph import EachNode, StepNode
 from orchestrator.flow.reading import OutputOf, Read
 from orchestrator.records import Claimed, Recorded, StepAddress, StepMessage
 from orchestrator.runtime import bodies, incarnations, record, reports, values
-from orchestrator.runtime.catalogue import Catalogue, Registered, level, task_name
+from orchestrator.runtime.catalogue import Catalogue, Registered, task_name
 from orchestrator.runtime.context import ThisStep
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
@@ -106,7 +106,7 @@ class Delivery:
         registered = self.database.run(self.catalogue.definition, message.definition_id)
         address = message.address
         if not self.catalogue.has(registered, address.name, address.scope):
-            node = level(registered.graph, address.scope).node(address.name)
+            node = planning.level(registered.graph, address.scope).node(address.name)
             assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for an each
             self.database.run(incarnations.postpone, address, function=node.function)
             reports.unknown(registered.flow, address)
@@ -188,7 +188,7 @@ class Delivery:
         limit = options.max_deaths or self.settings.max_deaths
         if claimed.deaths >= limit:
             return _condemned(claimed)
-        node = level(graph, scope).node(name)
+        node = planning.level(graph, scope).node(name)
         try:
             if isinstance(node, EachNode):
                 if claimed.items is not None:

@@ -513,3 +513,52 @@ def test_a_step_fetches_of_the_input_only_the_parameters_that_it_takes(lab: Lab)
 
     assert loaded.input == {"missing": None, "values": [1, 2]}
     assert none.input == {"missing": None}
+
+
+def test_a_late_worker_whose_head_was_relieved_leaves_an_eye_on_what_it_goes_on_with(
+    lab: Lab,
+) -> None:
+    handle = lab.start(flows.chain, 1)
+    worker = lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+    answer = commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
+    [behind] = [row for row in answer.ordered if row.inline]
+    lab.advance(seconds=31)
+    lab.sweep()  # `second` is stranded and looked at by itself from now on
+    again = replace(claimed, address=behind.address, token=behind.token)
+    lab.database.run(attempts.renew, [(again.address, again.token)], lab.settings)
+
+    late = replace(attempt_of(worker, again, 4), head=claimed.address)
+    answer = commit(worker.database, late, lab.settings)
+    assert [row.address.name for row in answer.ordered if row.inline] == ["third"]
+    worker.vanish()
+    lab.mail.clear()
+    patiently(lab)
+
+    assert handle.result(0) == 1
+    lab.sound(handle)
+
+
+def test_an_item_goes_on_in_view_though_a_rerun_superseded_the_head_of_its_segment(
+    lab: Lab,
+) -> None:
+    handle = lab.start(flows.spread, [1, 2, 3, 4])
+    worker = lab.worker()
+    begun_by_the_expander(lab, handle, worker, [1, 2, 3, 4])
+    lab.advance(seconds=6)
+    lab.sweep()
+    second = next(m for m in lab.mail if m.address.scope == "double[1]")
+    [claimed] = worker.claim(second, nonce=5)
+    answer = commit(worker.database, attempt_of(worker, claimed, 4), lab.settings)
+    [behind] = [row for row in answer.ordered if row.inline]
+    lab.client.retry(handle.id, from_steps=[("double", "double[1]")])
+    again = replace(claimed, address=behind.address, token=behind.token)
+    late = replace(attempt_of(worker, again, 6), head=claimed.address)
+    answer = commit(worker.database, late, lab.settings)
+    assert [row.address.scope for row in answer.ordered if row.inline] == ["double[3]"]
+    worker.vanish()
+    lab.mail.clear()
+    patiently(lab)
+
+    assert handle.result(0) == 20
+    lab.sound(handle)

@@ -154,16 +154,15 @@ def crash_around_the_record(
 
 def right_value(lab: Lab, claimed: Any) -> Any:
     """What the body would have returned: run it on its real arguments."""
-    from orchestrator.flow import reading  # noqa: PLC0415
+    from orchestrator.flow import planning, reading  # noqa: PLC0415
     from orchestrator.runtime import values  # noqa: PLC0415
-    from orchestrator.runtime.catalogue import level  # noqa: PLC0415
 
     address = claimed.address
     registered = lab.database.run(lab.catalogue.definition, claimed.definition_id)
     reads = reading.reads(registered.graph, address.name, address.scope)
     found = lab.database.run(values.fetch, address.execution_id, reads)
     arguments = reading.arguments(registered.graph, address.name, address.scope, found)
-    node = level(registered.graph, address.scope).node(address.name)
+    node = planning.level(registered.graph, address.scope).node(address.name)
     quiet, flows.behave = flows.behave, {}
     try:
         return lab.catalogue.step(node).body(**arguments)

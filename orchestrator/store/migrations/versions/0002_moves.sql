@@ -123,7 +123,8 @@ BEGIN
        SET status = 'succeeded', nonce = p_nonce, error = NULL, sent = dispatch,
            output = CASE WHEN NOT p_large THEN p_output END,
            ended_no = v_position - v_settled::int, ended_at = v_now,
-           attend_at = CASE WHEN v_is_head AND p_inline THEN v_now + p_lease END
+           -- what a sweep looks at keeps an eye on what is gone on with: the head, or who outlived its own lease
+           attend_at = CASE WHEN p_inline AND attend_at IS NOT NULL THEN v_now + p_lease END
      WHERE execution_id = p_execution AND name = p_name AND scope = p_scope AND run = p_run
        AND status = 'running' AND token = p_token
     RETURNING holder INTO v_holder;
@@ -171,8 +172,8 @@ CREATE TYPE orchestrator.ordered_1 AS (
 -- the transaction that locked the execution and read what the plan needed. p_status, p_paused and p_reruns say
 -- for which state the plan was made; if the locked row says otherwise nothing changes and the answer is 'full'.
 --
---   p_outcomes  [{name, scope, run, token, status, output, large, error, due_in, deaths_reset, items, next, wanted,
---                 live, closed_by, inline_head}]
+--   p_outcomes  [{name, scope, run, token, status, output, large, error, due_in, items, next, wanted, live,
+--                 closed_by}]
 --               status: succeeded | failed | cancelled | ready (a retry, due_in seconds) | waiting (an expanded each)
 --   p_orders    [{cause, name, scope, run, wanted, arrivals, queue}]   cause = index of the outcome it follows from
 --   p_arrivals  [{cause, name, scope, run, arrivals, per_item, firsts: [{name, queue}]}]   at rows of an `each`
@@ -240,9 +241,8 @@ BEGIN
                due_at = v_now + make_interval(secs => v_outcome.due_in),
                attend_at = CASE WHEN v_outcome.status = 'ready' AND NOT p_paused
                                 THEN v_now + make_interval(secs => v_outcome.due_in)
-                                WHEN p_inline IS NOT NULL
-                                 AND (s.name, s.scope, s.run) = (p_head_name, p_head_scope, p_head_run)
-                                THEN v_now + p_lease END,
+                                -- it keeps an eye on what is gone on with, as in record_step
+                                WHEN p_inline IS NOT NULL AND s.attend_at IS NOT NULL THEN v_now + p_lease END,
                ended_no = CASE WHEN v_outcome.ends THEN v_execution.position + v_outcome.place END,
                ended_at = CASE WHEN v_outcome.ends THEN v_now END,
                items = coalesce(v_outcome.items, s.items), next = coalesce(v_outcome.next, s.next),
