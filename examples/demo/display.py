@@ -72,5 +72,5 @@ def show_summary(summary: Summary) -> None:
     if summary.most_imported:
         most = ", ".join(f"{name} {count:,}" for name, count in summary.most_imported)
         say(f"Imported by the most files: {most}.")
-    for path, error in summary.not_parsed.items():
+    for path, error in sorted(summary.not_parsed.items()):
         say(f"  not parsed: {path}: {error}")

@@ -55,6 +55,7 @@ def orderly_end() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ending, signal.SIG_IGN)  # what ends us now is on its way
+        print("Stopping the workers and the services ...", file=sys.stderr, flush=True)
         raise SystemExit(128 + number)
 
     previous = {
