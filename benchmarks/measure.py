@@ -35,12 +35,12 @@ class Sizes:
     alone: int = 30
     fans: int = 12
     width: int = 100
-    bound: float = 60.0
+    bound: float = 120.0
 
 
 FULL = Sizes()
-QUICK = Sizes(chains=60, alone=10, fans=3, bound=20.0)
-TINY = Sizes(chains=4, alone=2, fans=1, width=5, bound=20.0)
+QUICK = Sizes(chains=60, alone=10, fans=3, bound=60.0)
+TINY = Sizes(chains=4, alone=2, fans=1, width=5, bound=60.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -143,7 +143,7 @@ def _rabbit_version(url: str) -> str:
             userid=parts.username or "guest",
             password=parts.password or "guest",
             virtual_host=parts.path[1:] or "/",
-            connect_timeout=5,
+            connect_timeout=20,
         ) as connection:
             known: Any = connection
             return str(known.server_properties["version"])

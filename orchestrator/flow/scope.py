@@ -42,6 +42,7 @@ def inside(scope: str, outer: str) -> bool:
     return not outer or scope == outer or scope.startswith(f"{outer}/")
 
 
+@lru_cache(maxsize=4096)
 def options_path(name: str, scope: str) -> str:
     """Return the key under which a definition keeps the options of ``name`` in ``scope``."""
     return "/".join((*path(scope), name))

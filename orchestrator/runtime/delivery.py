@@ -318,17 +318,17 @@ def commit(database: Database, attempt: record.Attempt, settings: Settings) -> R
 def _continuation(answer: Recorded, current: Claimed) -> Claimed | None:
     for row in answer.ordered:
         if row.inline:
-            return replace(
-                current,
+            return Claimed(
                 address=row.address,
                 token=row.token,
                 attempt=row.attempt,
+                deaths=0,  # those of the step before say nothing about this one
                 queue=row.queue,
+                definition_id=current.definition_id,
+                key=current.key,
                 wanted=row.wanted,
                 live=row.live,
                 items=row.items,
-                dispatched_at=None,
-                taken_from=None,
             )
     return None
 
