@@ -325,27 +325,32 @@ def renew(
         return []
     rows = connection.execute(
         """
-        WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now)
+        WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
+        held AS MATERIALIZED (
+            SELECT s.execution_id, s.name, s.scope, s.run, r.progress
+              FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[],
+                          %s::text[]) AS r(execution_id, name, scope, run, token, progress)
+              JOIN orchestrator.steps s USING (execution_id, name, scope, run)
+             WHERE s.token = r.token AND s.status = 'running'
+             ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s)
         UPDATE orchestrator.steps s
            SET lease_until = c.now + %s,
                attend_at = CASE WHEN s.attend_at IS NOT NULL THEN c.now + %s END,
-               progress = coalesce(r.progress::jsonb, s.progress)
-          FROM clock c,
-               unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[], %s::text[])
-               AS r(execution_id, name, scope, run, token, progress)
-         WHERE (s.execution_id, s.name, s.scope, s.run) = (r.execution_id, r.name, r.scope, r.run)
-           AND s.token = r.token AND s.status = 'running'
+               progress = coalesce(h.progress::jsonb, s.progress)
+          FROM clock c, held h
+         WHERE (s.execution_id, s.name, s.scope, s.run)
+             = (h.execution_id, h.name, h.scope, h.run)
         RETURNING s.execution_id, s.name, s.scope, s.run, s.cancel_asked
         """,
         (
-            lease,
-            lease,
             _array(str(address.execution_id) for address, _ in running),
             [address.name for address, _ in running],
             [address.scope for address, _ in running],
             _array(str(address.run) for address, _ in running),
             _array(str(token) for _, token in running),
             list(progress) if progress is not None else [None] * len(running),
+            lease,
+            lease,
         ),
     ).fetchall()
     return [(StepAddress(*row[:4]), row[4]) for row in rows]

@@ -337,7 +337,7 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
         lambda c, s: record(
             c, step(s.running), outcome={"status": "failed"}, close="failing", cause="b"
         ),
-        6,
+        8,  # its two rows, four times
     ),
     "recall": (lambda c, s: moves.recall(c, held(step(s.running)), 1), 2),
     "mark": (lambda c, s: moves.mark_sent(c, [message(step(s.ready))]), 2),

@@ -394,6 +394,10 @@ BEGIN
 
     -- closing: entering it ends every row that is not running and asks the running ones to stop
     IF p_close IS NOT NULL THEN
+        -- claims and renewals of several rows take them in this order too, without the execution's lock
+        PERFORM 1 FROM orchestrator.steps s
+          WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready', 'running')
+          ORDER BY s.name, s.scope, s.run FOR NO KEY UPDATE;
         UPDATE orchestrator.steps s
            SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
                sent = s.dispatch,
