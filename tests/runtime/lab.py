@@ -184,18 +184,26 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
                count(s.*) FILTER (WHERE s.status IN ('succeeded', 'failed', 'cancelled')),
                count(s.*) FILTER (WHERE s.status = 'failed'),
                count(s.*) FILTER (WHERE s.attend_at IS NOT NULL AND s.ended_no IS NULL),
-               count(s.*) FILTER (WHERE s.status = 'waiting' AND s.live >= s.wanted)
+               count(s.*) FILTER (WHERE s.status = 'waiting' AND s.live >= s.wanted),
+               count(s.*) FILTER (WHERE s.status = 'running' AND s.attend_at IS NULL),
+               count(s.*) FILTER (WHERE s.status NOT IN ('ready', 'running')
+                                        AND s.attend_at IS NOT NULL),
+               count(s.*) FILTER (WHERE s.status = 'ready' AND s.attend_at IS NULL
+                                        AND e.status = 'running' AND NOT e.paused)
           FROM orchestrator.executions e LEFT JOIN orchestrator.steps s ON s.execution_id = e.id
          WHERE e.id = %s GROUP BY e.id
         """,
         (execution_id,),
     ).fetchone()
     assert row is not None
-    status, started, finished, failed, position, ended, rows, done, bad, attended, full = row
+    status, started, finished, failed, position, ended, rows, done, bad, attended, full, *eyes = row
     assert (started, finished, failed) == (rows, done, bad), "counters and rows disagree"
     assert ended == (status in {"succeeded", "failed", "cancelled"})
     assert ended == (started == finished), f"{status} with {finished} of {started} ended"
     assert full == 0, "a join has all its arrivals and waits"
+    unseen, heads, unwanted = eyes
+    assert not unseen or heads, "a step runs and no sweep would find it"
+    assert unwanted == 0, "a step is ready and no sweep would find it"
     if ended:
         assert attended == 0, "a settled execution is still attended to"
     lines = [
