@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     ack_budget: Duration = timedelta(minutes=20)
     """How long a message may stay unacknowledged; RabbitMQ closes channels at 30 minutes."""
 
+    reserved_after: Duration = timedelta(seconds=60)
+    """A message that a worker has reserved and not begun for so long is offered to others."""
+
     keep: Duration = timedelta(days=7)
     """How long an execution that has ended is kept."""
 
@@ -158,6 +161,11 @@ class Settings(BaseSettings):
 
     lock_timeout: Duration = timedelta(seconds=10)
     """PostgreSQL's lock_timeout on our connections."""
+
+    @property
+    def long_queue(self) -> str:
+        """The queue of steps that name none and may run for longer than `ack_budget`."""
+        return f"{self.queue}.long"
 
     def __init__(self, **values: Any) -> None:
         _refuse_unknown(os.environ)

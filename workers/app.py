@@ -24,6 +24,7 @@ from orchestrator.settings import Settings
 from workers import tasks
 from workers.crew import Crew
 from workers.queues import step_queues
+from workers.reserved import Reserved
 from workers.worker import Worker
 
 
@@ -38,11 +39,12 @@ def attach(
     """
     settings = settings or Settings()
     catalogue = Catalogue(flows_of(modules))
-    ours = {settings.queue, *_queues_of(catalogue)}
+    ours = {settings.queue, settings.long_queue, *_queues_of(catalogue)}
     crew = Crew(app, catalogue, settings)
     attached: Any = app
     attached.orchestrator = crew
     attached.Worker = app.subclass_with_self(Worker)
+    attached.steps["consumer"].add(Reserved)
     attached.conf.worker_consumer = "workers.consumer:Consumer"
     attached.amqp.queues_cls = step_queues(ours.__contains__)
     tasks.register(app, crew)

@@ -22,12 +22,12 @@ from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.records import StepAddress
+from orchestrator.records import StepAddress, StepMessage
 from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
 from orchestrator.settings import Settings
-from orchestrator.store import incarnations
+from orchestrator.store import incarnations, sweeping
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import require_current
 from workers import connect, notices
@@ -88,6 +88,8 @@ class Crew:
             sends_events=bool(sender.task_events),
             draining=lambda: self.board is not None and self.board.draining,
         )
+        transport = self.app.connection().transport
+        self._deaths.confirmed_broker = transport.driver_type == "amqp"
         self._wait_for_database()
         self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
         if issubclass(get_implementation(sender.pool_cls), PreforkPool):
@@ -129,11 +131,10 @@ class Crew:
         if self.board is not None and os.getpid() == self._main:
             self.board.draining = True
 
-    def start(self, worker: Any) -> None:
+    def start(self) -> None:
         """Start the keeper and the pump: the pool is there, nothing is consumed yet."""
         job = _the(self._job)
         database = _the(self._database)
-        self._deaths.confirmed_broker = worker.app.connection().transport.driver_type == "amqp"
         if self._own is not None:
             self._sender = connect.sender(connect.broker_of(self.app), database)
         else:
@@ -192,6 +193,15 @@ class Crew:
         """Return when the incarnation of a lost pool process is ended."""
         if self.keeper is not None:
             self.keeper.bury(pid, told_by(error))
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        """The queues that this worker was started to consume."""
+        return () if self._job is None else self._job.queues
+
+    def offer_again(self, message: StepMessage) -> bool:
+        """Have another message sent for a step that this worker has no slot for."""
+        return _the(self._database).run(sweeping.offer_again, message.address, message.number)
 
     def redrive(self) -> int:
         """Sweep once, on behalf of beat; return how many rows were looked at."""
@@ -300,7 +310,7 @@ class Background(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Start them."""
-        crew_of(parent.app).start(parent)
+        crew_of(parent.app).start()
 
     def stop(self, parent: Any) -> None:
         """Stop what has to stop before the pool."""

@@ -40,7 +40,7 @@ def register(app: Celery, crew: Crew) -> None:
         return run_step(crew, task.request, arguments)
 
     names = [name for flow in crew.catalogue.flows.values() for name in task_names(flow.definition)]
-    long = set(_long_steps(crew))
+    long = set(long_steps(crew))
     for name in dict.fromkeys([GENERIC_TASK, *names]):
         options = _OPTIONS | _ACKED_AT_ONCE if name in long else _OPTIONS
         task: Any = app.task(name=name, **options)
@@ -87,7 +87,7 @@ def run_step(crew: Crew, request: Any, arguments: Any) -> str:
     return f"{attempts} attempts recorded"
 
 
-def _long_steps(crew: Crew) -> Iterator[str]:
+def long_steps(crew: Crew) -> Iterator[str]:
     """Yield the task names of steps whose timeout is longer than a message may stay open."""
     for flow in crew.catalogue.flows.values():
         for path, options in flow.definition.options.items():

@@ -7,13 +7,26 @@ runs any more, and what still runs is given back first: no death, no attempt, a 
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.apps.worker import Worker as CeleryWorker
 
+from workers import tasks
 from workers.crew import crew_of
+from workers.topology import step_queue
 
 
 class Worker(CeleryWorker):
     """A worker that stops in good order."""
+
+    def setup_queues(self, include: Any, exclude: Any = None) -> None:
+        """Consume the queue of long steps beside the default queue, if a flow has such steps."""
+        super().setup_queues(include, exclude)
+        crew, queues = crew_of(self.app), self.app.amqp.queues
+        if crew.settings.queue in queues.consume_from and any(tasks.long_steps(crew)):
+            long = crew.settings.long_queue
+            is_amqp = self.app.connection().transport.driver_type == "amqp"
+            queues.select_add(step_queue(long, is_amqp=is_amqp))
 
     def wait_for_soft_shutdown(self) -> bool:
         """Wait for running steps, then hand back the rest; other tasks wait as Celery lets them."""

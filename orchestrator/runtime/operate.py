@@ -185,7 +185,7 @@ def rerun(
                     "scope": order.scope,
                     "run": number,
                     "status": "ready" if order.ready else "waiting",
-                    "queue": registered.options(order.name, order.scope).queue or settings.queue,
+                    "queue": registered.queue(order.name, order.scope, settings),
                     "wanted": order.wanted if order.wanted > 1 or not order.ready else None,
                     "live": order.live if order.wanted > 1 or not order.ready else None,
                     "items": order.items,

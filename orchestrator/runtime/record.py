@@ -329,7 +329,7 @@ def _order(registered: Registered, order: planning.Order, settings: Settings) ->
 
 
 def _queue(registered: Registered, name: str, scope: str, settings: Settings) -> str:
-    return registered.options(name, scope).queue or settings.queue
+    return registered.queue(name, scope, settings)
 
 
 def _stored(attempt: Attempt, success: Succeeded, settings: Settings) -> _Plan:

@@ -67,7 +67,7 @@ def start(
         (
             order.name,
             order.scope,
-            registered.options(order.name, order.scope).queue or settings.queue,
+            registered.queue(order.name, order.scope, settings),
         )
         for order in planning.first(registered.graph)
     ]

@@ -226,6 +226,22 @@ def next_due(connection: Connection) -> timedelta | None:
     return None if row is None else row[0]
 
 
+def offer_again(connection: Connection, address: StepAddress, number: int) -> bool:
+    """Want a new message for a ready step run whose newest one, ``number``, waits too long."""
+    return (
+        connection.execute(
+            """
+            UPDATE orchestrator.steps
+               SET dispatch = dispatch + 1, attend_at = orchestrator.now()
+             WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
+               AND status = 'ready' AND dispatch = %s AND due_at IS NULL
+            """,
+            (*address, number),
+        ).rowcount
+        == 1
+    )
+
+
 def presume_lost(connection: Connection, queues: Sequence[str], before: datetime) -> int:
     """Want new messages for the unclaimed step runs of these queues sent before a moment.
 

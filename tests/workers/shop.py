@@ -48,6 +48,15 @@ def wait_for(file: str) -> int:
     return this_step().attempt
 
 
+@step(timeout="2h")
+def wait_long_for(file: str) -> int:
+    """The same, for longer than a message may stay open."""
+    Path(f"{file}.{this_step().attempt}").write_text(str(os.getpid()))
+    while not Path(file).exists():
+        time.sleep(0.02)
+    return this_step().attempt
+
+
 @step(timeout="1s")
 def stop_when_asked(file: str) -> str:
     Path(f"{file}.{this_step().attempt}").write_text(str(os.getpid()))
@@ -151,3 +160,8 @@ def stoppable_for_long(file: str) -> str:
 @flow(version="1")
 def elsewhere(number: int) -> int:
     return add(add.options(queue="annex")(add(number)))
+
+
+@flow
+def waiting_long(file: str) -> int:
+    return wait_long_for(file)
