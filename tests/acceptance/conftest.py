@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from orchestrator import Settings
+from tests.acceptance import flows
 from tests.acceptance.site import Site
-from tests.conftest import _migrate, obtain
+from tests.conftest import _CREWS, _migrate, obtain
 from tests.services import discovery
 from tests.services.databases import Databases
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
-from tests.services.workers import Crew
+from tests.services.vhosts import Vhosts
+from tests.services.workers import Crew, crew
 
 FLOWS = "tests.acceptance.flows"
 QUICK = {
@@ -116,7 +118,9 @@ def open_site(
             "queue": f"q{abs(hash((request.node.nodeid, str(tmp_path)))):x}",
             **settings,
         }
-        made = Site(new_crew(**values, test_folder=folder), Settings(**values), folder)
+        for_bodies = {name: values.pop(name) for name in list(values) if name[:5] == "test_"}
+        members = new_crew(**values, **for_bodies, test_folder=folder)
+        made = Site(members, Settings(**values), folder)
         # of the test, not of this fixture: before any database or broker is taken away
         request.node.addfinalizer(made.close)
         return made
@@ -142,3 +146,27 @@ def site_on_own_services(
 ) -> Site:
     """A site of which the test may kill everything, database and broker included."""
     return open_site(own_database_url, own_rabbit.url)
+
+
+@pytest.fixture(scope="module")
+def _worked_site(
+    databases: Databases, _vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("traces")
+    with databases.migrated() as database, _vhosts.new() as broker:
+        values = {**QUICK, "database_url": database, "broker_url": broker, "modules": FLOWS}
+        variables = {f"ORCHESTRATOR_{name.upper()}": value for name, value in values.items()}
+        with crew({**variables, flows.FOLDER: str(folder)}) as members:
+            made = Site(members, Settings(**values), folder)  # type: ignore[arg-type]
+            made.worker()
+            yield made
+            made.close()
+
+
+@pytest.fixture
+def worked_site(_worked_site: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """An empty site with one worker (prefork), which a module's tests share: kill nothing."""
+    _worked_site.empty()
+    request.node.stash.setdefault(_CREWS, []).append(_worked_site.crew)
+    yield _worked_site
+    assert _worked_site.crew.programs[0].running(), "the worker that the tests share is gone"

@@ -18,6 +18,8 @@ from orchestrator import Retry, each, flow, step, this_step
 
 #: Where bodies note that they ran and where gates stand.
 FOLDER = "ORCHESTRATOR_TEST_FOLDER"
+#: How long a body that notes works afterwards, so that random kills hit bodies, in seconds.
+WORK = "ORCHESTRATOR_TEST_WORK"
 _LOOK = 0.01
 
 
@@ -41,6 +43,8 @@ def note(body: str) -> None:
         os.write(notes, json.dumps(line).encode() + b"\n")
     finally:
         os.close(notes)
+    if WORK in os.environ:
+        time.sleep(float(os.environ[WORK]))
 
 
 def arrive(gate: str) -> None:
@@ -176,6 +180,34 @@ def need(gate: str) -> int:
 
 
 @step
+def read_price(file: str) -> int:
+    """Read what lies outside: it may be another price each time."""
+    note("read_price")
+    return int((folder() / file).read_text())
+
+
+@step
+def lines(count: int, width: int) -> list[list[int]]:
+    return [[line, width] for line in range(count)]
+
+
+@step
+def cells(line: list[int]) -> list[list[int]]:
+    return [[line[0], column] for column in range(line[1])]
+
+
+@step
+def times(cell: list[int]) -> int:
+    return cell[0] * cell[1]
+
+
+@step(retry=Retry(attempts=2, first="100ms"))
+def divide(number: int) -> float:
+    note("divide")
+    return 1 / (number - 3)
+
+
+@step
 def beat_until_told(gate: str) -> str:
     """Report progress until the body is asked to stop."""
     note("beat_until_told")
@@ -296,3 +328,24 @@ def needing(gate: str) -> int:
 @flow(version="1")
 def telling(gate: str) -> str:
     return beat_until_told(gate)
+
+
+@flow(version="1")
+def pricing(file: str) -> int:
+    before = add.options(name="before")(1)
+    return add(read_price.options(after=[before])(file))
+
+
+@flow(version="1")
+def one_line(line: list[int]) -> int:
+    return total(each(cells(line), times))
+
+
+@flow(version="1")
+def grid(count: int, width: int) -> int:
+    return total.options(name="total_2")(each(lines(count, width), one_line))
+
+
+@flow(version="1")
+def partly_failing(count: int) -> int:
+    return total(each(numbers(count), divide))

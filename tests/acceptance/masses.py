@@ -33,6 +33,11 @@ class Masses:
 
     def check_results(self, *, timeout: float) -> None:
         """All end by themselves, with the right results, and the law holds."""
+        self.check_results_only(timeout=timeout)
+        self._site.sound()
+
+    def check_results_only(self, *, timeout: float) -> None:
+        """All of these end by themselves, with the right results; others may be open."""
         results = self._site.results(self.handles.values(), timeout=timeout)
         assert results == [
             5 + number + 1 if number % 3 == 0 else number + 4 for number in self.handles
@@ -41,7 +46,6 @@ class Masses:
             "SELECT count(*) AS n FROM orchestrator.execution_state WHERE key IS NOT NULL"
         )
         assert stored[0]["n"] == len(self.handles), "an execution was started twice, or never"
-        self._site.sound()
 
     def bodies_run_again(self) -> int:
         """How many calls of bodies were repetitions; fails if one is missing."""

@@ -61,6 +61,17 @@ class Site:
             queue = topology.step_queue(self.settings.queue, is_amqp=True)
             app.send_task(f"orchestrator.{name}", queue=queue)
 
+    def empty(self) -> None:
+        """Forget all executions and traces; workers go on."""
+        with psycopg.connect(self.settings.database_url) as connection:
+            connection.execute(
+                "TRUNCATE orchestrator.executions, orchestrator.execution_state, orchestrator.keys,"
+                " orchestrator.steps, orchestrator.payloads, orchestrator.journal,"
+                " orchestrator.quarantine, orchestrator.audit"
+            )
+        for trace in self.folder.iterdir():
+            trace.unlink()
+
     def open(self, *gates: str) -> None:
         for gate in gates:
             (self.folder / f"{gate}.open").touch()

@@ -130,7 +130,7 @@ def test_everything_is_sound_after_random_kills(
     chaos_time: ChaosTime,
 ) -> None:
     chaos_seconds, chaos_seed = chaos_time.seconds, chaos_time.seed
-    site = open_site(own_database_url, own_rabbit.url, max_deaths=1000)
+    site = open_site(own_database_url, own_rabbit.url, max_deaths=1000, test_work=0.05)
     chaos = Chaos(site, own_rabbit, own_postgres, chaos_seed)
     pauses = random.Random(chaos_seed + 1)
     masses = Masses(site)
