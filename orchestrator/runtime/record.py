@@ -95,6 +95,7 @@ def _record_plainly(
         connection,
         attempt.claimed,
         nonce=attempt.nonce,
+        holder=attempt.holder,
         output=success.text,
         large=_is_large(success, settings),
         follows=follows,

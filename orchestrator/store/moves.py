@@ -30,8 +30,8 @@ SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wante
                                     %s::integer[], %s, %s, %s)
 """
 _RECORD_STEP = """
-SELECT orchestrator.record_step_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s, %s, %s, %s, %s,
-                                  %s, %s, %s::smallint, %s, %s)
+SELECT orchestrator.record_step_1(%s, %s, %s, %s::smallint, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,
+                                  %s, %s, %s, %s::smallint, %s, %s)
 """
 _RECORD_STEPS = """
 SELECT kind, name, scope, run, number, token, attempt, queue, wanted, live, items
@@ -138,6 +138,7 @@ def record_step(
     claimed: Claimed,
     *,
     nonce: int,
+    holder: UUID,
     output: str,
     large: bool,
     follows: tuple[str, str, str] | None,
@@ -165,6 +166,7 @@ def record_step(
                 address.run,
                 claimed.token,
                 nonce,
+                holder,
                 output,
                 large,
                 name,

@@ -18,6 +18,7 @@ from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.runtime import attempts, operate, queries, start, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
+from orchestrator.runtime.incarnations import DeathWatch
 from orchestrator.runtime.outcomes import Expanded
 from orchestrator.store import incarnations, moves, values
 from orchestrator.store.database import Database, is_transient
@@ -408,7 +409,7 @@ def test_a_message_that_is_never_confirmed_is_sent_again_at_doubling_distances(l
 def test_a_process_that_lost_its_session_has_its_lock_again_after_one_beat(lab: Lab) -> None:
     worker = lab.worker()
     lab.database.hot().execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     assert lab.database.run(incarnations.unlocked, [worker.id]) == [worker.id]
@@ -562,3 +563,18 @@ def test_an_item_goes_on_in_view_though_a_rerun_superseded_the_head_of_its_segme
 
     assert handle.result(0) == 20
     lab.sound(handle)
+
+
+def test_a_worker_declared_dead_by_mistake_goes_on_as_who_it_is_now(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    worker, other = lab.worker(), lab.worker()
+    [claimed] = worker.claim(lab.mail.popleft())
+    DeathWatch().declare(lab.database.hot(), worker.id, "by mistake")
+    worker.incarnation.tend()
+
+    commit(worker.database, attempt_of(worker, claimed, 2), lab.settings)
+
+    assert lab.row(handle, "second")["holder"] == worker.id
+    lab.sweep()
+    lab.drain(other)
+    assert lab.row(handle, "second")["deaths"] == 0

@@ -196,6 +196,7 @@ def record_one(connection: Connection, address: StepAddress, *, inline: bool, la
         connection,
         held(address),
         nonce=1,
+        holder=uuid4(),
         output="1",
         large=large,
         follows=("c", "", "q"),

@@ -96,7 +96,7 @@ END $$;
 --   'full'      nothing changed: the full form must decide
 --   SQLSTATE OR001: fenced, nothing changed
 CREATE FUNCTION orchestrator.record_step_1(
-    p_execution uuid, p_name text, p_scope text, p_run smallint, p_token integer, p_nonce bigint,
+    p_execution uuid, p_name text, p_scope text, p_run smallint, p_token integer, p_nonce bigint, p_holder uuid,
     p_output jsonb, p_large boolean,
     p_next text, p_next_scope text, p_next_queue text, p_inline boolean,
     p_head_name text, p_head_scope text, p_head_run smallint,   -- first row of the inline segment
@@ -106,7 +106,6 @@ DECLARE
     v_now timestamptz := orchestrator.now();
     v_position integer;
     v_settled boolean;
-    v_holder uuid;
     v_is_head boolean := (p_name, p_scope, p_run) = (p_head_name, p_head_scope, p_head_run);
     v_ordered integer := (p_next IS NOT NULL)::int;
 BEGIN
@@ -126,8 +125,7 @@ BEGIN
            -- what a sweep looks at keeps an eye on what is gone on with: the head, or who outlived its own lease
            attend_at = CASE WHEN p_inline AND attend_at IS NOT NULL THEN v_now + p_lease END
      WHERE execution_id = p_execution AND name = p_name AND scope = p_scope AND run = p_run
-       AND status = 'running' AND token = p_token
-    RETURNING holder INTO v_holder;
+       AND status = 'running' AND token = p_token;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'step % of % is not held with token %', p_name, p_execution, p_token USING ERRCODE = 'OR001';
     END IF;
@@ -140,7 +138,7 @@ BEGIN
         INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, nonce, attempt, token,
                                         holder, lease_until, began_at)
             VALUES (p_execution, p_next, p_next_scope, 'running', p_next_queue, p_nonce, 1, 1,
-                    v_holder, v_now + p_lease, v_now);
+                    p_holder, v_now + p_lease, v_now);
     ELSIF p_next IS NOT NULL THEN
         INSERT INTO orchestrator.steps (execution_id, name, scope, status, queue, nonce,
                                         dispatch, dispatched_at, attend_at)
