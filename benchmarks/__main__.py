@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -58,6 +59,7 @@ def main(
 ) -> None:
     """Run the benchmarks."""
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed all the same
     sizes = _SIZES[size or ("quick" if quick else "full")]
     if chains:
         sizes = replace(sizes, chains=chains)
@@ -66,10 +68,12 @@ def main(
     values: dict[str, dict[str, list[float]]] = {
         name: defaultdict(list) for name in (report.OURS, report.PEER) if system in {None, name}
     }
+    facts: dict[str, Any] = {}
+    complete = True
     folder = Path(tempfile.mkdtemp(prefix="orc-bench-"))
     try:
         with services() as made:
-            facts: dict[str, Any] = {
+            facts |= {
                 "services": made.versions,
                 "worker": f"prefork, {PROCESSES} processes each",
                 "queues": {report.OURS: "quorum", report.PEER: peer_queue},
@@ -94,14 +98,15 @@ def main(
             for one in systems:
                 one.close()
     except (Missing, WorkerGone, measure.Slow) as error:
-        console.print(f"not measured: {error}", style="red", highlight=False)
-        sys.exit(1)
+        console.print(f"stopped early: {error}", style="red", highlight=False)
+        complete = False
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if as_json:
         click.echo(json.dumps(report.document(values, sizes=sizes, facts=facts), indent=2))
     else:
         report.show(values, sizes=sizes, facts=facts, console=Console())
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":
