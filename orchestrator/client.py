@@ -182,12 +182,12 @@ class Orchestrator:
         return self.database.run(operate.pause, _uuid(execution), actor=actor)
 
     def resume(self, execution: UUID | str, *, actor: str = "api") -> bool:
-        """Resume a paused execution; its ready steps are sent."""
+        """Resume a paused execution and send its ready steps; False when it is not paused."""
         messages = self.database.run(
             operate.resume, self.catalogue, _uuid(execution), self.settings, actor=actor
         )
-        self._send(messages)
-        return bool(messages)
+        self._send(messages or ())
+        return messages is not None
 
     def retry(
         self,
@@ -211,6 +211,8 @@ class Orchestrator:
                 operate.retry, self.catalogue, _uuid(execution), self.settings, actor=actor
             )
         else:
+            if isinstance(from_steps, str):
+                from_steps = [from_steps]
             chosen = [(step, "") if isinstance(step, str) else step for step in from_steps]
             messages = self.database.run(
                 operate.rerun, self.catalogue, _uuid(execution), chosen, self.settings, actor=actor

@@ -67,8 +67,3 @@ TERMINAL_EXECUTION = frozenset({_E.SUCCEEDED, _E.FAILED, _E.CANCELLED})
 CLOSING_EXECUTION = frozenset({_E.FAILING, _E.CANCELLING})
 #: Ended step runs are counted in ``finished``.
 ENDED_STEP = frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED})
-
-
-def may_move(old: ExecutionStatus, new: ExecutionStatus) -> bool:
-    """Return whether an execution may go from ``old`` to ``new``."""
-    return new in EXECUTION_MOVES[old]

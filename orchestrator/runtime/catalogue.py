@@ -140,14 +140,6 @@ class Catalogue:
             known = self._remember(Registered(stored.id, _definition(stored)))
         return known
 
-    def open_definitions(self, connection: Connection) -> list[Registered]:
-        """Return the definitions of all executions that have not ended."""
-        return [
-            self._registered.get(stored.id)
-            or self._remember(Registered(stored.id, _definition(stored)))
-            for stored in definitions.with_open_executions(connection)
-        ]
-
     def has(self, registered: Registered, name: str, scope: str) -> bool:
         """Return whether this process can run a node: by its function, or by the engine itself."""
         node = planning.level(registered.graph, scope).node(name)

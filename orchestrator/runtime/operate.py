@@ -83,8 +83,8 @@ def resume(
     settings: Settings,
     *,
     actor: str,
-) -> list[StepMessage]:
-    """Resume a paused execution; return the messages to send (none when it was not paused).
+) -> list[StepMessage] | None:
+    """Resume a paused execution; return the messages to send, or None when it was not paused.
 
     Raises:
         NotFound: no such execution.
@@ -92,7 +92,7 @@ def resume(
     with connection.transaction():
         locked = _lock(connection, execution_id)
         if not locked.paused:
-            return []
+            return None
         registered = catalogue.definition(connection, locked.definition_id)
         executions.set_paused(connection, execution_id, paused=False)
         executions.write_line(connection, execution_id, "resume", actor, {})

@@ -65,20 +65,6 @@ def find(connection: Connection, definition_id: int) -> StoredDefinition | None:
     return None if row is None else _stored(row)
 
 
-def with_open_executions(connection: Connection) -> list[StoredDefinition]:
-    """Return the definitions that executions which have not ended are pinned to."""
-    rows = connection.execute(
-        """
-        SELECT d.id, d.name, d.version, d.fingerprint, d.graph, d.options
-          FROM orchestrator.definitions d
-         WHERE EXISTS (SELECT 1 FROM orchestrator.executions e
-                        WHERE e.definition_id = d.id AND e.finished_at IS NULL)
-         ORDER BY d.id
-        """
-    ).fetchall()
-    return [_stored(row) for row in rows]
-
-
 def _stored(row: tuple[Any, ...]) -> StoredDefinition:
     return StoredDefinition(
         id=row[0], name=row[1], version=row[2], fingerprint=row[3], graph=row[4], options=row[5]

@@ -83,16 +83,13 @@ def lock(connection: Connection, execution_id: UUID) -> LockedExecution | None:
     )
 
 
-def step_rows(
-    connection: Connection, execution_id: UUID, *, names: Sequence[str] | None = None
-) -> list[StepFacts]:
-    """Return the step runs of an execution, all or those of some names, in key order."""
+def step_rows(connection: Connection, execution_id: UUID) -> list[StepFacts]:
+    """Return the step runs of an execution in the order of their keys."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"SELECT {_STEP_FACTS} FROM orchestrator.steps"  # noqa: S608  # constant columns
-            " WHERE execution_id = %s AND (%s::text[] IS NULL OR name = ANY (%s))"
+            f"SELECT {_STEP_FACTS} FROM orchestrator.steps WHERE execution_id = %s"  # noqa: S608  # constant columns
             " ORDER BY name, scope, run",
-            (execution_id, names, names),
+            (execution_id,),
         ).fetchall()
     return [StepFacts.from_row(row) for row in rows]
 

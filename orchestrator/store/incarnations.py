@@ -25,7 +25,6 @@ class IncarnationFacts:
     host: str
     pid: int
     born_at: float
-    beat_age: timedelta
     queues: tuple[str, ...]
 
 
@@ -92,7 +91,7 @@ def beat(connection: Connection, claims: Mapping[UUID, Mapping[str, Sequence[str
     return {row[0] for row in rows}
 
 
-_FACTS = "w.id, w.parent, w.host, w.pid, w.born_at, orchestrator.now() - w.beat_at, w.queues"
+_FACTS = "w.id, w.parent, w.host, w.pid, w.born_at, w.queues"
 
 
 def alive(connection: Connection) -> list[IncarnationFacts]:
@@ -266,6 +265,5 @@ def _facts(row: Sequence[Any]) -> IncarnationFacts:
         host=row[2],
         pid=row[3],
         born_at=row[4],
-        beat_age=row[5],
-        queues=tuple(row[6]),
+        queues=tuple(row[5]),
     )

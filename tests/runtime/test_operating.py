@@ -457,3 +457,19 @@ def test_a_retry_of_a_paused_execution_waits_for_its_resume(lab: Lab) -> None:
 
     assert handle.result(0) == 4
     lab.sound(handle)
+
+
+def test_resume_says_whether_it_was_paused_and_one_step_may_be_named_alone(lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    lab.drain()
+    assert lab.client.resume(handle.id) is False
+
+    lab.client.retry(handle.id, from_steps="second")
+    lab.client.pause(handle.id)
+    worker = lab.worker()
+    worker.deliver()
+    assert lab.client.resume(handle.id) is True
+    lab.drain(worker)
+
+    assert handle.result(0) == 1
+    lab.sound(handle)
