@@ -19,7 +19,7 @@ _on_amqp = "amqp" in _settings.broker_url.partition("://")[0]
 # The broker.
 if _on_files:
     files.install()
-broker_url = "filesystem://" if _on_files else _settings.broker_url
+broker_url = "filesystem://localhost" if _on_files else _settings.broker_url
 broker_transport_options: dict[str, Any] = (
     filesystem_transport(_settings.broker_url) if _on_files else {}
 )
@@ -50,7 +50,7 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 
 # Workers.
-worker_consumer = "workers.consumer:Consumer"
+worker_consumer = "workers.consumer:LeanConsumer"
 worker_prefetch_multiplier = 1
 worker_send_task_events = True
 worker_soft_shutdown_timeout = 20.0

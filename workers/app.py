@@ -45,7 +45,6 @@ def attach(
     attached.orchestrator = crew
     attached.Worker = app.subclass_with_self(Worker)
     attached.steps["consumer"].add(Reserved)
-    attached.conf.worker_consumer = "workers.consumer:Consumer"
     attached.amqp.queues_cls = step_queues(ours.__contains__)
     tasks.register(app, crew)
     return app

@@ -62,7 +62,7 @@ def broker(settings: Settings) -> Connect:
     if settings.broker_url.startswith("filesystem:"):
         files.install()
         options = filesystem_transport(settings.broker_url)
-        return partial(kombu.Connection, "filesystem://", transport_options=options)
+        return partial(kombu.Connection, "filesystem://localhost", transport_options=options)
     return partial(
         kombu.Connection,
         settings.broker_url,

@@ -19,6 +19,8 @@ from workers.topology import step_queue
 class Worker(CeleryWorker):
     """A worker that stops in good order."""
 
+    consumer_cls: Any
+
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Consume the queue of long steps beside the default queue, if a flow has such steps."""
         super().setup_queues(include, exclude)
@@ -27,6 +29,12 @@ class Worker(CeleryWorker):
             long = crew.settings.long_queue
             is_amqp = self.app.connection().transport.driver_type == "amqp"
             queues.select_add(step_queue(long, is_amqp=is_amqp))
+
+    def on_init_blueprint(self) -> None:
+        """Use our consumer where no other was chosen."""
+        super().on_init_blueprint()
+        if self.consumer_cls == "celery.worker.consumer:Consumer":
+            self.consumer_cls = "workers.consumer:Consumer"
 
     def wait_for_soft_shutdown(self) -> bool:
         """Wait for running steps, then hand back the rest; other tasks wait as Celery lets them."""

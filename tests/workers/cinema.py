@@ -10,7 +10,7 @@ from workers.app import attach
 
 app = Celery("cinema", broker=os.environ["ORCHESTRATOR_BROKER_URL"])
 app.conf.update(task_default_queue="cinema", broker_connection_retry_on_startup=True)
-attach(app, ["tests.workers.shop"])
+attach(app, os.environ.get("CINEMA_SHOWS", "tests.workers.shop").split())
 
 
 @app.task

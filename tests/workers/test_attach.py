@@ -24,6 +24,21 @@ def test_application_runs_its_own_tasks_and_flows(open_shop: OpenShop) -> None:
     worker.wait_for_log(r"cinema\.greet.*succeeded.*hello you")
 
 
+def test_application_leaves_what_it_lacks_to_others(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    handle = shop.start("chain", 1)
+    stranger = shop.crew.worker(
+        app="tests.workers.cinema",
+        queues=[shop.settings.queue],
+        env={"CINEMA_SHOWS": ""},
+    )
+    stranger.wait_for_log(r"chain\.add.* received")
+
+    shop.crew.worker()
+
+    assert handle.result(timeout=30) == 5
+
+
 def test_queue_of_a_step_is_made_by_whoever_comes_first(open_shop: OpenShop) -> None:
     shop = open_shop()
     handle = shop.start("elsewhere", 1)
