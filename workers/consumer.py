@@ -7,18 +7,26 @@ out from the database what is to be done: another worker has it, or nobody has.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from workers.message import VERSION_HEADER
 
+#: Celery would wait ever longer for a broker that is away, up to half a minute: seconds.
+_LONGEST_WAIT = 3.0
 #: The task that handles steps whose name this worker did not register.
 GENERIC_TASK = "orchestrator.step"
 
 
 class Consumer(CeleryConsumer):
-    """Hands step messages with unknown names to the generic handler."""
+    """Hands step messages with unknown names to the generic handler, and is back soon."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, as often as it takes, within seconds of the broker's return."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=_LONGEST_WAIT)
+        return super().ensure_connected(conn)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Handle a message whose task is not registered."""

@@ -39,7 +39,7 @@ def test_messages_of_a_wiped_broker_are_presumed_lost_and_sent_again(
     assert site.ran() == []
     site.worker()
 
-    masses.check_results(timeout=60)
+    masses.check_results(timeout=120)
     assert masses.bodies_run_again() == 0
 
 
@@ -57,9 +57,9 @@ def test_broker_wiped_in_the_middle_loses_nothing(
     own_rabbit.wipe()
     site.open("gate")
 
-    assert site.result(held, timeout=60) == 1 + 2
+    assert site.result(held, timeout=120) == 1 + 2
     assert site.row(held, "hold")["attempt"] == 1
-    site.results(masses.handles.values(), timeout=60)
+    site.results(masses.handles.values(), timeout=120)
     assert deaths(site) == 0
     site.sound()
 
@@ -86,9 +86,9 @@ def test_broker_restarted_in_the_middle_loses_nothing(
         own_rabbit.restart()
     site.open("gate")
 
-    assert site.result(held, timeout=60) == 1 + 2
+    assert site.result(held, timeout=120) == 1 + 2
     assert site.row(held, "hold")["attempt"] == 1
-    site.results(masses.handles.values(), timeout=60)
+    site.results(masses.handles.values(), timeout=120)
     assert deaths(site) == 0
     site.sound()
 
@@ -112,9 +112,9 @@ def test_database_restarted_in_the_middle_costs_no_attempt_and_counts_no_death(
     own_postgres.restart(immediate=True)
     site.open("gate")
 
-    assert site.result(held, timeout=60) == 1 + 2
+    assert site.result(held, timeout=120) == 1 + 2
     assert site.row(held, "hold")["attempt"] == 1
-    masses.check_results(timeout=60)
+    masses.check_results(timeout=120)
     assert deaths(site) == 0
     assert not site.rows("SELECT 1 FROM orchestrator.workers WHERE died")
 
