@@ -107,6 +107,7 @@ def test_message_lost_between_commit_and_publish_is_sent_by_a_sweep(
     victim = site.worker()
     handle = site.start(flows.gated_apart, "gate")
     site.reached("gate")
+    own_rabbit.settle()
     own_rabbit.child.signal_group(19)  # SIGSTOP: it takes bytes and does nothing with them
 
     site.open("gate")
