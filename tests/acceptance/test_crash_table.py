@@ -113,7 +113,7 @@ def test_message_lost_between_commit_and_publish_is_sent_by_a_sweep(
     site.open("gate")
     wait_until(lambda: site.has_row(handle, "add_apart", dispatch=1, sent=0), what="the commit")
     victim.kill9()
-    own_rabbit.kill9()  # and with it what it had not read
+    own_rabbit.child.kill9()  # and with it what it had not read
     own_rabbit.start()
     site.worker()
 
