@@ -26,14 +26,16 @@ class ExecutionStatus(StrEnum):
 class StepStatus(StrEnum):
     """Where a step run stands.
 
-    ``waiting`` is a join that misses arrivals or a fan-out whose items are open; ``superseded`` is
-    a row that a re-run replaced: it is kept for its payload and leaves both counters.
+    ``waiting`` is a join that misses arrivals or a fan-out whose items are open; ``skipped`` is a
+    step whose condition was false, or whose value nobody wants any more; ``superseded`` is a row
+    that a re-run replaced: it is kept for its payload and leaves both counters.
     """
 
     WAITING = "waiting"
     READY = "ready"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
     FAILED = "failed"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
@@ -55,9 +57,10 @@ STEP_MOVES: Mapping[StepStatus, frozenset[StepStatus]] = {
     _S.WAITING: frozenset({_S.READY, _S.RUNNING, _S.CANCELLED, _S.SUPERSEDED}),
     _S.READY: frozenset({_S.RUNNING, _S.CANCELLED, _S.SUPERSEDED}),
     _S.RUNNING: frozenset(
-        {_S.RUNNING, _S.READY, _S.WAITING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}
+        {_S.RUNNING, _S.READY, _S.WAITING, _S.SUCCEEDED, _S.SKIPPED, _S.FAILED, _S.CANCELLED}
     ),
     _S.SUCCEEDED: frozenset({_S.SUPERSEDED}),
+    _S.SKIPPED: frozenset({_S.SUPERSEDED}),
     _S.FAILED: frozenset({_S.READY, _S.SUPERSEDED}),
     _S.CANCELLED: frozenset({_S.WAITING, _S.READY, _S.SUPERSEDED}),
     _S.SUPERSEDED: frozenset(),
@@ -66,4 +69,4 @@ STEP_MOVES: Mapping[StepStatus, frozenset[StepStatus]] = {
 TERMINAL_EXECUTION = frozenset({_E.SUCCEEDED, _E.FAILED, _E.CANCELLED})
 CLOSING_EXECUTION = frozenset({_E.FAILING, _E.CANCELLING})
 #: Ended step runs are counted in ``finished``.
-ENDED_STEP = frozenset({_S.SUCCEEDED, _S.FAILED, _S.CANCELLED})
+ENDED_STEP = frozenset({_S.SUCCEEDED, _S.SKIPPED, _S.FAILED, _S.CANCELLED})

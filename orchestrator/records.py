@@ -109,6 +109,8 @@ class Claimed:
         wanted, live, items: tallies of a join or fan-out row; ``items`` is None until an each is
             expanded.
         dispatched_at: when the newest message was wanted; None for a step continued inline.
+        until_at: of a row that was parked, when its wait is over.
+        child: of a call, the child execution that it waits for.
     """
 
     address: StepAddress
@@ -123,6 +125,8 @@ class Claimed:
     items: int | None = None
     dispatched_at: datetime | None = None
     taken_from: UUID | None = None
+    until_at: datetime | None = None
+    child: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +153,31 @@ class Recorded:
             the full form must decide) or ``fenced`` (nothing changed: the token is old).
         ordered: step runs that this commit made ready.
         status: of the execution, once it is settled.
+        posted: whether there are events for other executions to deliver.
+        begun: messages of a child execution that this commit started.
     """
 
     kind: str
     ordered: tuple[Ordered, ...] = ()
     status: str | None = None
+    posted: bool = False
+    begun: tuple[StepMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A start that is asked for.
+
+    Attributes:
+        execution_id: drawn once and kept over repetitions: the same id again gets the same answer.
+        document: the input as JSON text, an object by parameter name.
+        input_hash: what tells inputs under one key apart.
+    """
+
+    execution_id: UUID
+    key: str | None
+    document: str
+    input_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +239,11 @@ class StepFacts:
     holder: UUID | None
     closed_by: str | None
     error: Mapping[str, Any] | None
+    absorbed_by: str | None
+    until_at: datetime | None
+    child: UUID | None
+    arrived: int | None
+    total: int | None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StepFacts:

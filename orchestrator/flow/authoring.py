@@ -227,7 +227,7 @@ def _add_each(
     active.options[name] = StepOptions(window=use.settings.window, queue=use.settings.queue)
     active.options.update({f"{name}/{path}": inner for path, inner in options.items()})
     after = active.after(use.after)
-    return active.add(EachNode(name, listed, item, body, shared, after))
+    return active.add(EachNode(name, listed, item, body, shared, after=after))
 
 
 def _shared(

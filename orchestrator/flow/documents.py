@@ -5,41 +5,49 @@ DefinitionError that names the place, never by a KeyError.
 
     graph    {"params": ["purchase"], "nodes": [...], "result": binding or null}
     step     {"name": "charge", "function": "shop:charge", "arguments": {"purchase": binding},
-              "after": ["reserve"]}
+              "handles": "reserve"}
     each     {"name": "lines", "each": binding, "item": "line", "shared": {...}, "body": graph,
-              "after": [...]}
-    binding  {"param": "x"}, {"output": "charge"}, {"literal": 3}, {"list": [...]}, {"dict": {...}}
+              "accept": 0.9}
+    merge    {"name": "done", "first": 1, "of": ["a", "b"], "single": true, "others": "cancel"}
+    signal   {"name": "approval", "signal": "manager_ok", "within": "3d", "default": json}
+    sleep    {"name": "pause", "sleep": "3d"}  or  {"name": "pause", "until": binding}
+    call     {"name": "invoice", "flow": "invoice", "arguments": {...}}
 
-``arguments``, ``shared`` and ``after`` are left out when they are empty.
+Every node may have ``"after": ["reserve"]`` and ``"when": [binding]``. Bindings are those of
+`bindings_json`. What is empty or the default is left out.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 from orchestrator.codec import JSON
 from orchestrator.errors import DefinitionError
+from orchestrator.flow.bindings import Binding
+from orchestrator.flow.bindings_json import (
+    MAX_BINDING_DEPTH,
+    checked_list,
+    checked_literal,
+    checked_text,
+    read_binding,
+    write_binding,
+)
 from orchestrator.flow.graph import (
-    Binding,
-    DictOf,
+    CallNode,
     EachNode,
     Graph,
-    ListOf,
     Literal,
+    MergeNode,
     Node,
-    Output,
-    Param,
+    SignalNode,
+    SleepNode,
     StepNode,
 )
 
-#: How deep lists and dicts of promises may be nested in one argument.
-MAX_BINDING_DEPTH = 32
+__all__ = ["MAX_BINDING_DEPTH", "read_graph", "write_binding", "write_graph"]
+
 #: Only bounds the reader; the graph's own limit is checked with all other problems.
 _MAX_BODY_DEPTH = 64
-
-#: From here on floats are whole numbers, and PostgreSQL's jsonb gives them back as such.
-_WHOLE = 1e16
 
 
 def write_graph(graph: Graph) -> dict[str, JSON]:
@@ -51,32 +59,17 @@ def write_graph(graph: Graph) -> dict[str, JSON]:
     }
 
 
-def write_binding(binding: Binding) -> JSON:
-    """Return a binding as a JSON object."""
-    match binding:
-        case Param(name):
-            return {"param": name}
-        case Output(node):
-            return {"output": node}
-        case Literal(value):
-            return {"literal": value}
-        case ListOf(items):
-            return {"list": [write_binding(item) for item in items]}
-        case DictOf(entries):
-            return {"dict": {key: write_binding(entry) for key, entry in entries}}
-
-
 def read_graph(document: JSON, where: str = "graph", depth: int = 0) -> Graph:
     """Return the graph of a document: its shape is checked here, its sense by ``validation``."""
     if depth > _MAX_BODY_DEPTH:
         raise DefinitionError(f"{where}: bodies are nested too deep")
     fields = _object(document, where, required={"params", "nodes"}, optional={"result"})
-    nodes = _list(fields["nodes"], f"{where}.nodes")
+    nodes = checked_list(fields["nodes"], f"{where}.nodes")
     result = fields.get("result")
     return Graph(
         params=_texts(fields["params"], f"{where}.params"),
         nodes=tuple(_read_node(node, f"{where}.nodes[{i}]", depth) for i, node in enumerate(nodes)),
-        result=None if result is None else _read_binding(result, f"{where}.result"),
+        result=None if result is None else read_binding(result, f"{where}.result"),
     )
 
 
@@ -85,79 +78,138 @@ def _write_node(node: Node) -> dict[str, JSON]:
     match node:
         case StepNode():
             written["function"] = node.function
+            if node.handles is not None:
+                written["handles"] = node.handles
             if node.arguments:
-                written["arguments"] = {name: write_binding(b) for name, b in node.arguments}
+                written["arguments"] = _write_bindings(node.arguments)
         case EachNode():
             written["each"] = write_binding(node.items)
             written["item"] = node.item
             written["body"] = write_graph(node.body)
             if node.shared:
-                written["shared"] = {name: write_binding(b) for name, b in node.shared}
+                written["shared"] = _write_bindings(node.shared)
+            if node.accept < 1:
+                written["accept"] = node.accept
+        case MergeNode():
+            written["first"] = node.wanted
+            written["of"] = list(node.inputs)
+            if node.single:
+                written["single"] = True
+            written["others"] = "cancel" if node.cancel else "leave"
+        case SignalNode():
+            written["signal"] = node.signal
+            if node.within is not None:
+                written["within"] = node.within
+            if node.default is not None:
+                written["default"] = node.default.value
+        case SleepNode():
+            if node.lasts is not None:
+                written["sleep"] = node.lasts
+            if node.until is not None:
+                written["until"] = write_binding(node.until)
+        case CallNode():
+            written["flow"] = node.flow
+            if node.arguments:
+                written["arguments"] = _write_bindings(node.arguments)
     if node.after:
         written["after"] = list(node.after)
+    if node.conditions:
+        written["when"] = [write_binding(condition) for condition in node.conditions]
     return written
+
+
+def _write_bindings(bindings: tuple[tuple[str, Binding], ...]) -> dict[str, JSON]:
+    return {name: write_binding(binding) for name, binding in bindings}
+
+
+#: By the field that tells the kind: fields that must be there, and fields that may.
+_FIELDS: dict[str, tuple[set[str], set[str]]] = {
+    "function": ({"function"}, {"arguments", "handles"}),
+    "each": ({"each", "item", "body"}, {"shared", "accept"}),
+    "first": ({"first", "of"}, {"single", "others"}),
+    "signal": ({"signal"}, {"within", "default"}),
+    "sleep": ({"sleep"}, set()),
+    "until": ({"until"}, set()),
+    "flow": ({"flow"}, {"arguments"}),
+}
 
 
 def _read_node(document: JSON, where: str, depth: int) -> Node:
     if isinstance(document, dict) and isinstance(document.get("name"), str):
         where = f"{where} ({document['name']!r})"
-    if isinstance(document, dict) and "each" in document:
-        required, optional = {"name", "each", "item", "body"}, {"shared", "after"}
-        fields = _object(document, where, required=required, optional=optional)
-        return EachNode(
-            name=_text(fields["name"], f"{where}.name"),
-            items=_read_binding(fields["each"], f"{where}.each"),
-            item=_text(fields["item"], f"{where}.item"),
-            body=read_graph(fields["body"], f"{where}.body", depth + 1),
-            shared=_read_bindings(fields.get("shared", {}), f"{where}.shared"),
-            after=_texts(fields.get("after", []), f"{where}.after"),
-        )
+    told = document if isinstance(document, dict) else {}
+    kind = next((kind for kind in _FIELDS if kind in told), "function")
+    required, optional = _FIELDS[kind]
     fields = _object(
-        document, where, required={"name", "function"}, optional={"arguments", "after"}
+        document, where, required={"name"} | required, optional={"after", "when"} | optional
     )
+    name = checked_text(fields["name"], f"{where}.name")
+    after = _texts(fields.get("after", []), f"{where}.after")
+    when = checked_list(fields.get("when", []), f"{where}.when")
+    conditions = tuple(read_binding(b, f"{where}.when[{i}]") for i, b in enumerate(when))
+    match kind:
+        case "each":
+            return EachNode(
+                name=name,
+                items=read_binding(fields["each"], f"{where}.each"),
+                item=checked_text(fields["item"], f"{where}.item"),
+                body=read_graph(fields["body"], f"{where}.body", depth + 1),
+                shared=_read_bindings(fields.get("shared", {}), f"{where}.shared"),
+                accept=_share(fields.get("accept", 1.0), f"{where}.accept"),
+                after=after,
+                conditions=conditions,
+            )
+        case "first":
+            return MergeNode(
+                name=name,
+                inputs=_texts(fields["of"], f"{where}.of"),
+                wanted=_count(fields["first"], f"{where}.first"),
+                single=_flag(fields.get("single", False), f"{where}.single"),
+                cancel=_others(fields.get("others", "cancel"), f"{where}.others") == "cancel",
+                after=after,
+                conditions=conditions,
+            )
+        case "signal":
+            within = fields.get("within")
+            return SignalNode(
+                name=name,
+                signal=checked_text(fields["signal"], f"{where}.signal"),
+                within=None if within is None else checked_text(within, f"{where}.within"),
+                default=Literal(checked_literal(fields["default"], f"{where}.default"))
+                if "default" in fields
+                else None,
+                after=after,
+                conditions=conditions,
+            )
+        case "sleep":
+            lasts = checked_text(fields["sleep"], f"{where}.sleep")
+            return SleepNode(name=name, lasts=lasts, after=after, conditions=conditions)
+        case "until":
+            until = read_binding(fields["until"], f"{where}.until")
+            return SleepNode(name=name, until=until, after=after, conditions=conditions)
+        case "flow":
+            return CallNode(
+                name=name,
+                flow=checked_text(fields["flow"], f"{where}.flow"),
+                arguments=_read_bindings(fields.get("arguments", {}), f"{where}.arguments"),
+                after=after,
+                conditions=conditions,
+            )
+    handles = fields.get("handles")
     return StepNode(
-        name=_text(fields["name"], f"{where}.name"),
-        function=_text(fields["function"], f"{where}.function"),
+        name=name,
+        function=checked_text(fields["function"], f"{where}.function"),
         arguments=_read_bindings(fields.get("arguments", {}), f"{where}.arguments"),
-        after=_texts(fields.get("after", []), f"{where}.after"),
+        handles=None if handles is None else checked_text(handles, f"{where}.handles"),
+        after=after,
+        conditions=conditions,
     )
 
 
 def _read_bindings(document: JSON, where: str) -> tuple[tuple[str, Binding], ...]:
     if not isinstance(document, dict):
         raise DefinitionError(f"{where}: expected an object")
-    return tuple((name, _read_binding(b, f"{where}.{name}")) for name, b in document.items())
-
-
-def _read_binding(document: JSON, where: str, depth: int = 0) -> Binding:
-    if not isinstance(document, dict) or len(document) != 1:
-        raise DefinitionError(f"{where}: expected an object with one of param, output, ...")
-    if depth > MAX_BINDING_DEPTH:
-        raise DefinitionError(
-            f"{where}: lists and dicts are nested deeper than {MAX_BINDING_DEPTH}"
-        )
-    [(kind, value)] = document.items()
-    match kind:
-        case "param":
-            return Param(_text(value, f"{where}.param"))
-        case "output":
-            return Output(_text(value, f"{where}.output"))
-        case "literal":
-            return Literal(_settled(value, f"{where}.literal"))
-        case "list":
-            items = _list(value, f"{where}.list")
-            read = (_read_binding(b, f"{where}[{i}]", depth + 1) for i, b in enumerate(items))
-            return ListOf(tuple(read))
-        case "dict" if isinstance(value, dict):
-            entries = value.items()
-            return DictOf(
-                tuple((k, _read_binding(b, f"{where}[{k!r}]", depth + 1)) for k, b in entries)
-            )
-        case "dict":
-            raise DefinitionError(f"{where}.dict: expected an object")
-    raise DefinitionError(
-        f"{where}: unknown binding {kind!r}, expected param, output, literal, list or dict"
-    )
+    return tuple((name, read_binding(b, f"{where}.{name}")) for name, b in document.items())
 
 
 def _object(
@@ -174,34 +226,32 @@ def _object(
     return document
 
 
-def _list(document: JSON, where: str) -> list[JSON]:
-    if not isinstance(document, list):
-        raise DefinitionError(f"{where}: expected a list")
-    return document
-
-
-def _text(document: JSON, where: str) -> str:
-    if not isinstance(document, str):
-        raise DefinitionError(f"{where}: expected text")
-    return document
-
-
 def _texts(document: JSON, where: str) -> tuple[str, ...]:
-    return tuple(_text(text, f"{where}[{i}]") for i, text in enumerate(_list(document, where)))
+    texts = checked_list(document, where)
+    return tuple(checked_text(text, f"{where}[{i}]") for i, text in enumerate(texts))
 
 
-def _settled(value: JSON, where: str) -> JSON:
-    """Return a literal with its numbers as jsonb would return them, so that fingerprints last."""
-    match value:
-        case float() if not math.isfinite(value):
-            raise DefinitionError(f"{where}: {value} is no JSON number")
-        case float() if value == 0:
-            return 0.0
-        case float() if abs(value) >= _WHOLE:
-            return int(value)
-        case list():
-            return [_settled(item, where) for item in value]
-        case dict():
-            return {key: _settled(item, where) for key, item in value.items()}
-        case _:
-            return value
+def _count(document: JSON, where: str) -> int:
+    if type(document) is not int or document < 1:
+        raise DefinitionError(f"{where}: expected a whole number from 1 on")
+    return document
+
+
+def _share(document: JSON, where: str) -> float:
+    if isinstance(document, bool) or not isinstance(document, int | float):
+        raise DefinitionError(f"{where}: expected a number from 0 to 1")
+    if not 0 <= document <= 1:
+        raise DefinitionError(f"{where}: expected a number from 0 to 1, not {document}")
+    return float(document)
+
+
+def _flag(document: JSON, where: str) -> bool:
+    if not isinstance(document, bool):
+        raise DefinitionError(f"{where}: expected true or false")
+    return document
+
+
+def _others(document: JSON, where: str) -> str:
+    if document not in {"cancel", "leave"}:
+        raise DefinitionError(f"{where}: expected 'cancel' or 'leave'")
+    return str(document)

@@ -1,4 +1,4 @@
-"""The graph of a flow as plain values: bindings, nodes, and who depends on whom.
+"""The graph of a flow as plain values: its nodes, and who depends on whom.
 
 A graph level has parameters, nodes and a result. An each node carries a graph of its own, its body,
 which is expanded once per item. Inside a body nothing refers outwards: whatever an item needs from
@@ -6,8 +6,11 @@ outside comes in as a parameter, either the item itself or one bound by ``shared
 graph. References are therefore always to the same level, and dependencies can be read off one level
 at a time.
 
-Arguments, shared bindings and dict entries are kept sorted by name: their order is no part of a
-flow's structure, and it would not survive a JSON object in the database.
+Only a step node runs a function of the user's. What the others do, the engine does itself: expand
+an each, choose the first of several, wait for a signal, a time or a child execution.
+
+A node that *handles* another is ordered when that one fails, and takes its place: whatever waits
+for the handled node then waits for its handler.
 """
 
 from __future__ import annotations
@@ -17,75 +20,85 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from orchestrator.codec import JSON
 from orchestrator.errors import NotFound
+from orchestrator.flow.bindings import (
+    Binding,
+    DictOf,
+    Failure,
+    ListOf,
+    Literal,
+    Output,
+    Param,
+    keep_sorted,
+    leaves,
+    outputs,
+)
+
+__all__ = [
+    "Binding",
+    "CallNode",
+    "DictOf",
+    "EachNode",
+    "Failure",
+    "Graph",
+    "ListOf",
+    "Literal",
+    "MergeNode",
+    "Node",
+    "Output",
+    "Param",
+    "SignalNode",
+    "SleepNode",
+    "StepNode",
+    "leaves",
+    "outputs",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter of this graph: an input of the flow, or an item or shared parameter of a body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """What every node has.
 
-    name: str
+    Attributes:
+        after: nodes that must have ended before, though their values are not used.
+        conditions: the node is skipped if one of them is false.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The value of a node of the same level; of an each node its item results, in item order."""
-
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A value written in the flow, already encoded by the codec."""
-
-    value: JSON
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list that is put together from bindings."""
-
-    items: tuple[Binding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DictOf:
-    """An object that is put together from bindings."""
-
-    entries: tuple[tuple[str, Binding], ...]
+    after: tuple[str, ...] = ()
+    conditions: tuple[Binding, ...] = ()
 
     def __post_init__(self) -> None:
-        _keep_sorted(self, "entries", self.entries)
-
-
-Binding: TypeAlias = Param | Output | Literal | ListOf | DictOf
+        object.__setattr__(self, "after", tuple(sorted(set(self.after))))
 
 
 @dataclass(frozen=True, slots=True)
-class StepNode:
-    """One step: which function runs, and what its parameters are bound to."""
+class StepNode(_Placed):
+    """One step: which function runs, and what its parameters are bound to.
+
+    ``handles`` names the node whose failure it takes; ``Failure`` of that node may be an argument.
+    """
 
     name: str
     function: str
     arguments: tuple[tuple[str, Binding], ...] = ()
-    after: tuple[str, ...] = ()
+    handles: str | None = None
 
     def __post_init__(self) -> None:
-        _keep_sorted(self, "arguments", self.arguments)
-        object.__setattr__(self, "after", tuple(sorted(set(self.after))))
+        _Placed.__post_init__(self)
+        keep_sorted(self, "arguments", self.arguments)
 
     @property
     def bindings(self) -> Iterator[Binding]:
-        """What this node waits for besides ``after``."""
+        """What this node waits for besides ``after`` and its conditions."""
         return (binding for _, binding in self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
-class EachNode:
+class EachNode(_Placed):
     """A fan-out: ``body`` once per item of ``items``, the item bound to its parameter ``item``.
 
     ``shared`` binds the other parameters of the body; it is evaluated in the outer graph.
+    ``accept`` is the share of items that must succeed, 0 to 1; 0 stands for at least one.
     """
 
     name: str
@@ -93,21 +106,93 @@ class EachNode:
     item: str
     body: Graph
     shared: tuple[tuple[str, Binding], ...] = ()
-    after: tuple[str, ...] = ()
+    accept: float = 1.0
 
     def __post_init__(self) -> None:
-        _keep_sorted(self, "shared", self.shared)
-        object.__setattr__(self, "after", tuple(sorted(set(self.after))))
+        _Placed.__post_init__(self)
+        keep_sorted(self, "shared", self.shared)
 
     @property
     def bindings(self) -> Iterator[Binding]:
-        """What this node waits for besides ``after``."""
+        """What this node waits for besides ``after`` and its conditions."""
         yield self.items
         for _, binding in self.shared:
             yield binding
 
 
-Node: TypeAlias = StepNode | EachNode
+@dataclass(frozen=True, slots=True)
+class MergeNode(_Placed):
+    """The first ``wanted`` of some nodes that end with a value; a skipped one brings none.
+
+    ``single``: its value is that of the one node it waited for, not a list. ``cancel``: what runs
+    or waits for nothing but this merge is cancelled when it has what it wanted.
+
+    It has neither ``after`` nor conditions: those of its inputs decide whether there is anything.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    wanted: int = 1
+    single: bool = True
+    cancel: bool = True
+
+    @property
+    def bindings(self) -> Iterator[Binding]:
+        """What this node waits for besides ``after`` and its conditions."""
+        return (Output(name) for name in self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalNode(_Placed):
+    """Waits for an event called ``signal``, sent from outside to this execution.
+
+    ``within`` is a duration as text; without ``default`` its end fails with TimedOut.
+    """
+
+    name: str
+    signal: str
+    within: str | None = None
+    default: Literal | None = None
+
+    @property
+    def bindings(self) -> Iterator[Binding]:
+        """What this node waits for besides ``after`` and its conditions."""
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class SleepNode(_Placed):
+    """Waits for a time: ``lasts`` (a duration as text) from its order on, or ``until`` a moment."""
+
+    name: str
+    lasts: str | None = None
+    until: Binding | None = None
+
+    @property
+    def bindings(self) -> Iterator[Binding]:
+        """What this node waits for besides ``after`` and its conditions."""
+        return iter(() if self.until is None else (self.until,))
+
+
+@dataclass(frozen=True, slots=True)
+class CallNode(_Placed):
+    """A child execution of the flow of this name; its end is this node's end."""
+
+    name: str
+    flow: str
+    arguments: tuple[tuple[str, Binding], ...] = ()
+
+    def __post_init__(self) -> None:
+        _Placed.__post_init__(self)
+        keep_sorted(self, "arguments", self.arguments)
+
+    @property
+    def bindings(self) -> Iterator[Binding]:
+        """What this node waits for besides ``after`` and its conditions."""
+        return (binding for _, binding in self.arguments)
+
+
+Node: TypeAlias = StepNode | EachNode | MergeNode | SignalNode | SleepNode | CallNode
 
 
 @dataclass(frozen=True)
@@ -136,14 +221,32 @@ class Graph:
         return name in self._by_name
 
     def dependencies(self, name: str) -> tuple[str, ...]:
-        """Return the distinct nodes of this level that ``name`` waits for, as first mentioned."""
+        """Return the distinct nodes of this level that ``name`` waits for, as first mentioned.
+
+        A handler waits for the failure of the node that it handles.
+        """
         self.node(name)
         return self._dependencies[name]
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """Return the nodes of this level that wait for ``name``, in graph order."""
+        """Return the nodes of this level that wait for the end of ``name``, in graph order.
+
+        Those of a handler are those of the node it handles; the handler itself is none of them.
+        """
         self.node(name)
         return self._dependents[name]
+
+    def handler(self, name: str) -> str | None:
+        """Return the node that takes the failure of ``name``, if there is one."""
+        return self._handlers.get(name)
+
+    def losers(self, merge: str) -> frozenset[str]:
+        """Return the nodes that are of no use once a merge has what it wanted."""
+        return self._losers.get(merge, frozenset())
+
+    def merge_over(self, name: str) -> str | None:
+        """Return the merge whose loser a node may become, if there is one; the innermost one."""
+        return next((merge for merge, losers in self._losers.items() if name in losers), None)
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every node, those inside bodies included: ``file``, ``file/parse``."""
@@ -159,8 +262,21 @@ class Graph:
 
     @cached_property
     def sinks(self) -> tuple[str, ...]:
-        """Names without dependents, in graph order."""
-        return tuple(node.name for node in self.nodes if not self._dependents[node.name])
+        """Names without dependents, in graph order; a handler shares the place of its node."""
+        return tuple(
+            node.name
+            for node in self.nodes
+            if not self._dependents[node.name] and handled(node) is None
+        )
+
+    @cached_property
+    def has_accepting(self) -> bool:
+        """Whether some each, here or in a body, can do without some of its items."""
+        return any(
+            node.accept < 1 or node.body.has_accepting
+            for node in self.nodes
+            if isinstance(node, EachNode)
+        )
 
     @cached_property
     def _by_name(self) -> Mapping[str, Node]:
@@ -171,40 +287,56 @@ class Graph:
         return {node.name: _dependencies(node) for node in self.nodes}
 
     @cached_property
+    def _handlers(self) -> Mapping[str, str]:
+        return {of: node.name for node in self.nodes if (of := handled(node)) is not None}
+
+    @cached_property
     def _dependents(self) -> Mapping[str, tuple[str, ...]]:
         waiting: dict[str, list[str]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
-            for dependency in self._dependencies[node.name]:
-                waiting[dependency].append(node.name)
+            if handled(node) is None:
+                for dependency in self._dependencies[node.name]:
+                    waiting[dependency].append(node.name)
+        for of, handler in self._handlers.items():
+            waiting[handler] = waiting[of]
         return {name: tuple(names) for name, names in waiting.items()}
 
+    @cached_property
+    def _losers(self) -> Mapping[str, frozenset[str]]:
+        """Inner merges first, so that a node is found under the nearest one."""
+        needed = set(outputs(self.result))
+        found: dict[str, frozenset[str]] = {}
+        for node in self.nodes:
+            if isinstance(node, MergeNode) and node.cancel:
+                losers: set[str] = set()
+                grown = True
+                while grown:
+                    more = {
+                        other
+                        for other, dependents in self._dependents.items()
+                        if other not in losers
+                        and other not in needed
+                        and dependents
+                        and set(dependents) <= losers | {node.name}
+                    }
+                    losers |= more
+                    grown = bool(more)
+                found[node.name] = frozenset(losers)
+        return dict(sorted(found.items(), key=lambda pair: len(pair[1])))
 
-def outputs(binding: Binding | None) -> Iterator[str]:
-    """Yield the names of the nodes a binding refers to."""
-    for leaf in leaves(binding):
-        if isinstance(leaf, Output):
-            yield leaf.node
 
-
-def leaves(binding: Binding | None) -> Iterator[Param | Output | Literal]:
-    """Yield the parameters, outputs and literals inside a binding, in order."""
-    match binding:
-        case None:
-            return
-        case ListOf(items):
-            for item in items:
-                yield from leaves(item)
-        case DictOf(entries):
-            for _, entry in entries:
-                yield from leaves(entry)
-        case _:
-            yield binding
+def handled(node: Node) -> str | None:
+    """Return the node whose failure ``node`` handles, if it handles one."""
+    return node.handles if isinstance(node, StepNode) else None
 
 
 def _dependencies(node: Node) -> tuple[str, ...]:
-    mentioned = [name for binding in node.bindings for name in outputs(binding)]
+    of = handled(node)
+    if of is not None:
+        return (of,)
+    if isinstance(node, MergeNode):
+        return tuple(dict.fromkeys(node.inputs))
+    mentioned = [
+        name for binding in (*node.bindings, *node.conditions) for name in outputs(binding)
+    ]
     return tuple(dict.fromkeys((*mentioned, *node.after)))
-
-
-def _keep_sorted(owner: object, field: str, pairs: tuple[tuple[str, Binding], ...]) -> None:
-    object.__setattr__(owner, field, tuple(sorted(pairs, key=lambda pair: pair[0])))

@@ -4,6 +4,11 @@ Every function is pure and takes the ROOT graph and a scope; it finds the level 
 waits for at most one other is *plain*: its only arrival orders it ready. One that waits for several
 is a join: its row is inserted at the first arrival, counts one per dependency and fires at
 ``wanted``. The last nodes of an item (the sinks of its body) arrive at the each's own row instead.
+
+Whatever ends arrives, also what was skipped; only a merge asks whether a value came with it. A node
+that fails arrives nowhere: its handler is ordered, if it has one, and arrives in its place. Inside
+an item that its each can do without, it arrives without a value, and the rest of the item is
+skipped.
 """
 
 from __future__ import annotations
@@ -12,21 +17,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.flow import scope as scopes
-from orchestrator.flow.graph import Graph
+from orchestrator.flow.graph import Graph, MergeNode
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A step run to create, or to count an arrival at: ready at once when it wants at most one."""
+    """A step run to create, or to count an arrival at: ready at once when it wants at most one.
+
+    Attributes:
+        wanted: how many arrivals it waits for; of a merge, how many with a value.
+        total: of a merge, how many arrivals there can be; else 0.
+        live: whether this arrival comes with a value.
+    """
 
     name: str
     scope: str
     wanted: int
+    total: int = 0
+    live: bool = True
 
     @property
     def plain(self) -> bool:
         """Whether nothing more has to arrive."""
-        return self.wanted <= 1
+        return self.wanted <= 1 and not self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +86,8 @@ def first(graph: Graph, scope: str = scopes.TOP) -> tuple[Order, ...]:
     return tuple(Order(name, scope, 0) for name in graph.roots)
 
 
-def after(graph: Graph, name: str, scope: str) -> Succession:
-    """Return what follows the end of ``name`` in ``scope``.
+def after(graph: Graph, name: str, scope: str, *, live: bool = True) -> Succession:
+    """Return what follows the end of ``name`` in ``scope``; ``live``: it ended with a value.
 
     For example ``after(graph, "parse", "folder[3]")`` is
     ``Succession(orders=(Order("store", "folder[3]", 1),), fan_in=None)``.
@@ -82,11 +95,37 @@ def after(graph: Graph, name: str, scope: str) -> Succession:
     here = level(graph, scope)
     dependents = here.dependents(name)
     if dependents:
-        return Succession(
-            tuple(Order(next_, scope, len(here.dependencies(next_))) for next_ in dependents)
-        )
+        return Succession(tuple(_arrival(here, next_, scope, live) for next_ in dependents))
     outer = scopes.parent(scope)
     return Succession() if outer is None else Succession((), FanIn(outer[1], outer[0]))
+
+
+def after_failure(graph: Graph, name: str, scope: str) -> Succession | None:
+    """Return what follows when ``name`` fails and the flow does not; None if the flow does."""
+    handler = level(graph, scope).handler(name)
+    if handler is not None:
+        return Succession((Order(handler, scope, 0),))
+    if accepting_item(graph, scope) is not None:
+        return after(graph, name, scope, live=False)
+    return None
+
+
+def accepting_item(graph: Graph, scope: str) -> str | None:
+    """Return the innermost item around ``scope`` that its each can do without, if there is one."""
+    if not graph.has_accepting:
+        return None
+    while (outer := scopes.parent(scope)) is not None:
+        if level(graph, outer[0]).each(outer[1]).accept < 1:
+            return scope
+        scope = outer[0]
+    return None
+
+
+def _arrival(here: Graph, name: str, scope: str, live: bool) -> Order:
+    node = here.node(name)
+    if isinstance(node, MergeNode):
+        return Order(name, scope, node.wanted, len(node.inputs), live)
+    return Order(name, scope, len(here.dependencies(name)))
 
 
 def item_orders(

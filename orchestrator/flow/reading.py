@@ -9,104 +9,147 @@ that result hold for all items at once, so they carry a ``path``, the eaches to 
 ``scope``. Their values are mappings by scope text, with one entry for every scope
 ``scope/path0[i]/path1[j]/...`` (with an empty path: for ``scope`` itself). How many items there
 were is never guessed from the outputs found: ``CountsOf`` says it.
+
+A value may be missing, and is None then: that of a step that was skipped, or of an item that an
+each with ``accept`` could do without. Where a failed node has a handler, the handler's value stands
+for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from orchestrator.codec import JSON
 from orchestrator.errors import NotAList, NotFound
-from orchestrator.flow import planning
+from orchestrator.flow import expressions, planning
 from orchestrator.flow import scope as scopes
-from orchestrator.flow.graph import (
+from orchestrator.flow.bindings import (
+    AllOf,
+    AnyOf,
     Binding,
+    Build,
+    Compare,
     DictOf,
-    EachNode,
-    Graph,
+    Failure,
+    Field,
     ListOf,
     Literal,
+    Missing,
+    Not,
     Output,
     Param,
-    StepNode,
+    parts,
+)
+from orchestrator.flow.graph import CallNode, EachNode, Graph, MergeNode, Node, SleepNode, StepNode
+from orchestrator.flow.reads import (
+    CountsOf,
+    EndedOf,
+    ErrorOf,
+    InputOf,
+    IsLost,
+    ItemOf,
+    ItemsOf,
+    LostOf,
+    OutputOf,
+    OutputsOf,
+    Read,
+    Values,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class InputOf:
-    """A parameter of the flow itself. Value: its encoded input."""
-
-    param: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOf:
-    """The output of one step run. Value: the encoded output."""
-
-    name: str
-    scope: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutputsOf:
-    """The outputs of a step in all items below ``scope``. Value: {scope text: encoded output}."""
-
-    name: str
-    scope: str
-    path: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemOf:
-    """One item of the list stored with an each, whose row lives in ``scope``. Value: the item."""
-
-    each: str
-    scope: str
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class ItemsOf:
-    """The stored lists of an each, where a body's result is its item. Value: {scope text: list}."""
-
-    each: str
-    scope: str
-    path: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CountsOf:
-    """How many items an each has. Value: {scope text of the each's row: number of items}."""
-
-    each: str
-    scope: str
-    path: tuple[str, ...]
-
-
-Read: TypeAlias = InputOf | OutputOf | OutputsOf | ItemOf | ItemsOf | CountsOf
-Values: TypeAlias = Mapping[Read, Any]
+#: The class that a handler is given, as the codec addresses it.
+STEP_ERROR = "orchestrator.flow.failures:StepError"
 
 #: What gives the value of a binding at one concrete scope.
 _Evaluate: TypeAlias = Callable[[str], JSON]
 
 
+def gates(graph: Graph, name: str, scope: str) -> frozenset[Read]:
+    """Return what to fetch to know whether a node that is ordered is to run; mostly nothing."""
+    here = planning.level(graph, scope)
+    place = _Place(graph, scope)
+    found = {read for condition in here.node(name).conditions for read in place.reads(condition)}
+    merge = here.merge_over(name)
+    if merge is not None:
+        found.add(EndedOf((merge,), scope))
+    item = planning.accepting_item(graph, scope)
+    if item is not None:
+        found.add(IsLost(item))
+    return frozenset(found)
+
+
+def refusal(graph: Graph, name: str, scope: str, values: Values) -> str | None:
+    """Return why a node is not to run, None if it is; ``values`` are those of its `gates`."""
+    here = planning.level(graph, scope)
+    place = _Place(graph, scope)
+    item = planning.accepting_item(graph, scope)
+    if item is not None and values[IsLost(item)]:
+        return "another step of this item failed"
+    merge = here.merge_over(name)
+    if merge is not None and values[EndedOf((merge,), scope)]:
+        return f"{merge} has what it wanted"
+    for condition in here.node(name).conditions:
+        if not expressions.is_true(place.value(condition, values)):
+            return "its condition is false"
+    return None
+
+
 def reads(graph: Graph, name: str, scope: str) -> frozenset[Read]:
-    """Return what to fetch for ``name`` in ``scope``: a step's arguments, an each's items."""
+    """Return what to fetch for ``name`` in ``scope``: arguments, items, a moment, or who ended."""
     node = planning.level(graph, scope).node(name)
     place = _Place(graph, scope)
-    bindings = (node.items,) if isinstance(node, EachNode) else tuple(node.bindings)
-    return frozenset(read for binding in bindings for read in place.reads(binding))
+    match node:
+        case EachNode():
+            return frozenset(place.reads(node.items))
+        case MergeNode():
+            return frozenset({_race(planning.level(graph, scope), node, scope)})
+    return frozenset(read for binding in node.bindings for read in place.reads(binding))
+
+
+def output_reads(graph: Graph, name: str, scope: str) -> frozenset[Read]:
+    """Return what to fetch for the value of the node ``name`` of ``scope``."""
+    return frozenset(_Place(graph, scope).reads(Output(name)))
+
+
+def output(graph: Graph, name: str, scope: str, values: Values) -> JSON:
+    """Return the encoded value of the node ``name`` of ``scope``."""
+    return _Place(graph, scope).value(Output(name), values)
 
 
 def arguments(graph: Graph, name: str, scope: str, values: Values) -> dict[str, JSON]:
-    """Return the encoded arguments of a step by parameter name."""
+    """Return the encoded arguments of a step, or of a call, by parameter name."""
     node = planning.level(graph, scope).node(name)
-    if not isinstance(node, StepNode):
-        raise NotFound(f"{name!r} is an each: it has items, not arguments")
+    if not isinstance(node, StepNode | CallNode):
+        raise NotFound(f"{name!r} is no step: it has no arguments")
     place = _Place(graph, scope)
     return {param: place.value(binding, values) for param, binding in node.arguments}
+
+
+def winners(graph: Graph, name: str, scope: str, values: Values) -> list[str]:
+    """Return the nodes whose values a merge takes, first come first; fewer if there are no more."""
+    here = planning.level(graph, scope)
+    node = here.node(name)
+    if not isinstance(node, MergeNode):
+        raise NotFound(f"{name!r} is no merge: nobody wins it")
+    handled = {here.handler(given): given for given in node.inputs}
+    ended = values[_race(here, node, scope)]
+    return [handled.get(winner, winner) for winner in ended][: node.wanted]
+
+
+def moment(graph: Graph, node: SleepNode, scope: str, values: Values) -> JSON:
+    """Return the encoded moment until which a node sleeps."""
+    return _Place(graph, scope).value(node.until, values)
+
+
+def gather_reads(name: str, scope: str) -> frozenset[Read]:
+    """Return what to fetch to know how many items of an each were lost."""
+    return frozenset({LostOf(name, scope, ())})
+
+
+def lost_items(name: str, scope: str, values: Values) -> int:
+    """Return how many items of an each were lost; ``values`` are those of `gather_reads`."""
+    return len(values[LostOf(name, scope, ())].get(scope, ()))
 
 
 def items(graph: Graph, name: str, scope: str, values: Values) -> list[JSON]:
@@ -176,12 +219,11 @@ class _Place:
     def reads(self, binding: Binding | None) -> Iterator[Read]:
         match binding:
             case Output(name):
-                node = self.graph.node(name)
-                if isinstance(node, EachNode):
-                    yield CountsOf(name, self.base, self.path)
-                    yield from self.below(name).reads(node.body.result)
-                else:
-                    yield self._output(name)
+                yield from self._node_reads(self.graph.node(name))
+            case Failure(name):
+                yield ErrorOf(name, self.base)
+                for part in self.graph.node(name).bindings:
+                    yield from self.reads(part)
             case Param(name) if self._at_top:
                 yield InputOf(name)
             case Param(name):
@@ -192,14 +234,23 @@ class _Place:
                     yield ItemsOf(node.name, self.base, place.path)
                 else:
                     yield _item(self.base)
-            case ListOf(parts):
-                for part in parts:
-                    yield from self.reads(part)
-            case DictOf(entries):
-                for _, entry in entries:
-                    yield from self.reads(entry)
-            case Literal() | None:
+            case None:
                 return
+            case _:
+                for part in parts(binding):
+                    yield from self.reads(part)
+
+    def _node_reads(self, node: Node) -> Iterator[Read]:
+        if isinstance(node, EachNode):
+            yield CountsOf(node.name, self.base, self.path)
+            yield from self.below(node.name).reads(node.body.result)
+            if node.accept < 1:
+                yield LostOf(node.name, self.base, self.path)
+        else:
+            yield self._output(node.name)
+        handler = self.graph.handler(node.name)
+        if handler is not None:
+            yield self._output(handler)
 
     def value(self, binding: Binding | None, values: Values) -> JSON:
         return self.evaluator(binding, values)(self.base)
@@ -215,21 +266,97 @@ class _Place:
                 return self._node_evaluator(self.graph.node(name), values)
             case Param(name):
                 return self._param_evaluator(name, values)
-            case ListOf(parts):
-                evaluators = [self.evaluator(part, values) for part in parts]
+            case Failure(name):
+                return self._failure_evaluator(name, values)
+            case ListOf(items):
+                evaluators = [self.evaluator(item, values) for item in items]
                 return lambda at: [evaluate(at) for evaluate in evaluators]
             case DictOf(entries):
-                fields = {key: self.evaluator(entry, values) for key, entry in entries}
+                fields = self._fields(entries, values)
                 return lambda at: _object({key: make(at) for key, make in fields.items()})
+            case Build(address, entries):
+                fields = self._fields(entries, values)
+                return lambda at: {
+                    "$type": address,
+                    "value": {key: make(at) for key, make in fields.items()},
+                }
+            case Field(of, key):
+                owner = self.evaluator(of, values)
+                return lambda at: expressions.field(owner(at), key)
+            case Missing(of):
+                looked_for = self.evaluator(of, values)
+                return lambda at: looked_for(at) is None
+            case Compare(operation, left, Literal(None)):
+                compared = self.evaluator(left, values)
+                return lambda at: expressions.is_none(operation, compared(at))
+            case Compare(operation, left, right):
+                one, other = self.evaluator(left, values), self.evaluator(right, values)
+                return lambda at: expressions.compare(operation, one(at), other(at))
+            case AllOf(conditions):
+                needed = [self.evaluator(part, values) for part in conditions]
+                return lambda at: all(expressions.is_true(part(at)) for part in needed)
+            case AnyOf(conditions):
+                enough = [self.evaluator(part, values) for part in conditions]
+                return lambda at: any(expressions.is_true(part(at)) for part in enough)
+            case Not(part):
+                denied = self.evaluator(part, values)
+                return lambda at: not expressions.is_true(denied(at))
 
-    def _node_evaluator(self, node: StepNode | EachNode, values: Values) -> _Evaluate:
-        if isinstance(node, StepNode):
-            found = values[self._output(node.name)]
-            return found.__getitem__ if self.path else lambda _: found
+    def _fields(
+        self, entries: tuple[tuple[str, Binding], ...], values: Values
+    ) -> dict[str, _Evaluate]:
+        return {key: self.evaluator(entry, values) for key, entry in entries}
+
+    def _node_evaluator(self, node: Node, values: Values) -> _Evaluate:
+        own = self._own_evaluator(node, values)
+        handler = self.graph.handler(node.name)
+        if handler is None:
+            return own
+        handled = self._row_evaluator(handler, values)
+
+        def either(at: str) -> JSON:
+            found = own(at)
+            return handled(at) if found is None else found
+
+        return either
+
+    def _row_evaluator(self, name: str, values: Values) -> _Evaluate:
+        found = values[self._output(name)]
+        return found.get if self.path else lambda _: found
+
+    def _own_evaluator(self, node: Node, values: Values) -> _Evaluate:
+        if not isinstance(node, EachNode):
+            return self._row_evaluator(node.name, values)
         name = node.name
         counts = values[CountsOf(name, self.base, self.path)]
+        lost = values[LostOf(name, self.base, self.path)] if node.accept < 1 else {}
         of_item = self.below(name).evaluator(node.body.result, values)
-        return lambda at: [of_item(scopes.child(at, name, index)) for index in range(counts[at])]
+
+        def results(at: str) -> JSON:
+            count = counts.get(at)
+            if count is None:  # it was skipped, or it failed and its handler has the value
+                return None
+            gone = lost.get(at, ())
+            within = (scopes.child(at, name, index) for index in range(count))
+            return [None if inner in gone else of_item(inner) for inner in within]
+
+        return results
+
+    def _failure_evaluator(self, name: str, values: Values) -> _Evaluate:
+        """The StepError of a node of this level; handlers stand in no spread."""
+        node = self.graph.node(name)
+        error = values[ErrorOf(name, self.base)] or {}
+        given: dict[str, JSON] = {}
+        if isinstance(node, StepNode | CallNode):
+            given = {param: self.value(binding, values) for param, binding in node.arguments}
+        told = {
+            "step": scopes.options_path(name, self.base),
+            "kind": error.get("kind"),
+            "message": error.get("message"),
+            "attempts": error.get("attempt"),
+            "input": _object(given),
+        }
+        return lambda _: {"$type": STEP_ERROR, "value": told}
 
     def _param_evaluator(self, name: str, values: Values) -> _Evaluate:
         if self._at_top:
@@ -261,6 +388,11 @@ class _Place:
         if self.path:
             return OutputsOf(name, self.base, self.path)
         return OutputOf(name, self.base)
+
+
+def _race(here: Graph, node: MergeNode, scope: str) -> EndedOf:
+    handlers = (here.handler(given) for given in node.inputs)
+    return EndedOf((*node.inputs, *(name for name in handlers if name is not None)), scope)
 
 
 def _item(scope: str) -> ItemOf:

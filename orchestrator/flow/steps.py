@@ -194,7 +194,7 @@ def _record(active: Recording, used: Step[..., Any], args: Any, kwargs: Any) -> 
     name = active.name(used.name, fixed=used.use.fixed)
     active.keep(used)
     active.options[name] = dataclasses.replace(used.settings, window=None)
-    return active.add(StepNode(name, used.function, arguments, active.after(used.use.after)))
+    return active.add(StepNode(name, used.function, arguments, after=active.after(used.use.after)))
 
 
 def bind(

@@ -45,6 +45,7 @@ def time_out(
     attempt = record.Attempt(
         claimed=claimed,
         registered=registered,
+        catalogue=catalogue,
         outcome=bodies.classify(error, claimed.attempt, options),
         head=claimed.address,
         holder=holder,
@@ -52,7 +53,7 @@ def time_out(
         may_continue=lambda _name, _scope: False,
     )
     try:
-        answer = commit(database, attempt, settings)
+        _, answer = commit(database, attempt, settings)
     except LeaseLost:
         return None
     telemetry.emit(

@@ -84,6 +84,9 @@ class Catalogue:
         self.flows[flow.name] = flow
         for key, step in flow.functions.items():
             self.functions.setdefault(key, step)
+        for called in getattr(flow, "calls", ()):
+            if called.name not in self.flows:
+                self.add(called)
 
     def register(self, connection: Connection) -> None:
         """Store the definitions of all flows; their ids are known afterwards.
@@ -126,6 +129,21 @@ class Catalogue:
             self._ids[flow] = stored.id
         return self._registered[self._ids[flow]]
 
+    def called(self, connection: Connection, flow: str) -> Registered:
+        """Return the definition that a call by name starts: this process's, else the active one.
+
+        Raises:
+            NotFound: no flow of this name is known here or stored.
+        """
+        if flow in self.flows:
+            return self.registered(connection, flow)
+        stored = definitions.find_by_name(connection, flow, None)
+        if stored is None:
+            raise NotFound(
+                f"no flow {flow!r} is stored; start a worker that has it, or look at its name"
+            )
+        return self.definition(connection, stored)
+
     def definition(self, connection: Connection, definition_id: int) -> Registered:
         """Return the definition with this id, loading it on first use.
 
@@ -143,7 +161,7 @@ class Catalogue:
     def has(self, registered: Registered, name: str, scope: str) -> bool:
         """Return whether this process can run a node: by its function, or by the engine itself."""
         node = planning.level(registered.graph, scope).node(name)
-        return isinstance(node, EachNode) or node.function in self.functions
+        return not isinstance(node, StepNode) or node.function in self.functions
 
     def step(self, node: StepNode) -> Step[..., Any]:
         """Return the step function of a node that `has` confirmed."""

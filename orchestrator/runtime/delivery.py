@@ -20,14 +20,22 @@ from uuid import UUID
 from orchestrator import codec
 from orchestrator.errors import LeaseLost, OrchestratorError, Unavailable
 from orchestrator.flow import planning, reading
-from orchestrator.flow.graph import EachNode, StepNode
-from orchestrator.flow.reading import OutputOf, Read
+from orchestrator.flow.graph import StepNode
+from orchestrator.flow.reads import OutputOf, Read
 from orchestrator.records import Claimed, Recorded, StepAddress, StepMessage
-from orchestrator.runtime import bodies, incarnations, record, reports, values
+from orchestrator.runtime import (
+    bodies,
+    decisions,
+    events,
+    incarnations,
+    record,
+    reports,
+    values,
+)
 from orchestrator.runtime.catalogue import Catalogue, Registered, task_name
 from orchestrator.runtime.context import ThisStep
 from orchestrator.runtime.messages import of_ordered
-from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
+from orchestrator.runtime.outcomes import Failed, Outcome, Succeeded
 from orchestrator.settings import Settings
 from orchestrator.store import moves, sweeping
 from orchestrator.store.database import Database, is_refusal
@@ -107,7 +115,7 @@ class Delivery:
         address = message.address
         if not self.catalogue.has(registered, address.name, address.scope):
             node = planning.level(registered.graph, address.scope).node(address.name)
-            assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for an each
+            assert isinstance(node, StepNode)  # noqa: S101  # `has` is true for all others
             self.database.run(incarnations.postpone, address, function=node.function)
             reports.unknown(registered.flow, address)
             return 0
@@ -174,10 +182,15 @@ class Delivery:
                     cache.clear()
                 cache[OutputOf(current.address.name, current.address.scope)] = outcome.value
             self.publish(
-                of_ordered(
-                    registered, [row for row in answer.ordered if not row.inline], current.key
-                )
+                [
+                    *of_ordered(
+                        registered, [row for row in answer.ordered if not row.inline], current.key
+                    ),
+                    *answer.begun,
+                ]
             )
+            if answer.posted:
+                self.publish(events.deliver_all(self.database, self.catalogue, self.settings)[0])
             current = _continuation(answer, current)
         return recorded
 
@@ -188,13 +201,15 @@ class Delivery:
         limit = options.max_deaths or self.settings.max_deaths
         if claimed.deaths >= limit:
             return _condemned(claimed)
-        node = planning.level(graph, scope).node(name)
         try:
-            if isinstance(node, EachNode):
-                if claimed.items is not None:
-                    return Succeeded(None, "null")
-                found = self._values(address, reading.reads(graph, name, scope), cache)
-                return Expanded(reading.items(graph, name, scope, found))
+            decided = decisions.decide(
+                graph,
+                claimed,
+                settled=lambda reads: self._values(address, reads, cache),
+                fresh=lambda reads: self.database.run(values.fetch, address.execution_id, reads),
+            )
+            if decided is not None:
+                return decided
             found = self._values(address, reading.reads(graph, name, scope), cache)
             arguments = reading.arguments(graph, name, scope, found)
         except Unavailable:
@@ -203,6 +218,8 @@ class Delivery:
             if not isinstance(error, _NO_VALUE) and not is_refusal(error):
                 raise
             return Failed(bodies.describe(error, claimed.attempt))
+        node = planning.level(graph, scope).node(name)
+        assert isinstance(node, StepNode)  # noqa: S101  # all others are decided
         this = ThisStep(
             address,
             attempt=claimed.attempt,
@@ -265,6 +282,7 @@ class Delivery:
         attempt = record.Attempt(
             claimed=claimed,
             registered=registered,
+            catalogue=self.catalogue,
             outcome=outcome,
             head=first.address,
             holder=self.holder(),
@@ -272,13 +290,13 @@ class Delivery:
             may_continue=may_continue,
         )
         try:
-            return outcome, commit(self.database, attempt, self.settings)
+            return commit(self.database, attempt, self.settings)
         except Exception as error:
             if not is_refusal(error):
                 raise
             refused = Failed(bodies.describe(error, claimed.attempt))
             attempt = replace(attempt, outcome=refused, nonce=_nonce())
-            return refused, commit(self.database, attempt, self.settings)
+            return commit(self.database, attempt, self.settings)
 
     def _beat(self, claimed: Claimed, data: Any) -> bool:
         """Renew a running body's lease and store its progress; return whether it should stop."""
@@ -294,15 +312,20 @@ class Delivery:
         return not held or held[0][1]
 
 
-def commit(database: Database, attempt: record.Attempt, settings: Settings) -> Recorded:
+def commit(
+    database: Database, attempt: record.Attempt, settings: Settings
+) -> tuple[Outcome, Recorded]:
     """Record an attempt by the fast form, else the full one; repeated, find the first answer.
+
+    Returns:
+        What the attempt came to (of a wait it is known only now), and the answer.
 
     Raises:
         LeaseLost: the token is old; nothing was changed.
     """
-    answer = database.run(record.record, attempt, settings)
+    outcome, answer = attempt.outcome, database.run(record.record, attempt, settings)
     if answer.kind == "full":
-        answer = database.run(record.record_full, attempt, settings)
+        outcome, answer = database.run(record.record_full, attempt, settings)
     if answer.kind == "fenced":
         recalled = database.run(moves.recall, attempt.claimed, attempt.nonce)
         if recalled is None:
@@ -311,8 +334,8 @@ def commit(database: Database, attempt: record.Attempt, settings: Settings) -> R
                 f"with token {attempt.claimed.token}: "
                 "its lease ran out and it was taken over, or its execution has ended"
             )
-        return recalled
-    return answer
+        return outcome, recalled
+    return outcome, answer
 
 
 def _continuation(answer: Recorded, current: Claimed) -> Claimed | None:
@@ -347,4 +370,4 @@ def _nonce() -> int:
     return secrets.randbits(63)
 
 
-__all__ = ["Delivery", "Ended", "Retried", "Running", "commit"]
+__all__ = ["Delivery", "Ended", "Running", "commit"]

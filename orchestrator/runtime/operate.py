@@ -14,7 +14,7 @@ from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus
 from orchestrator.records import StepAddress, StepMessage
-from orchestrator.runtime import record, reports
+from orchestrator.runtime import plans, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -246,7 +246,7 @@ def _reopen(
     executions.release(connection, execution_id)
     orders, arrivals = [], []
     for address in owing:
-        more_orders, more_arrivals = record.successors(registered, address, settings)
+        more_orders, more_arrivals = plans.successors(registered, address, settings)
         orders += [{**order, "cause": None} for order in more_orders]
         arrivals += [{**arrival, "cause": None} for arrival in more_arrivals]
     if not orders and not arrivals:

@@ -95,7 +95,7 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
     if found.status is not ExecutionStatus.SUCCEEDED:
         raise ExecutionFailed(
             f"execution {found.id} of flow {found.flow!r} {found.status}: "
-            f"{_reason(connection, found)}",
+            f"{reason(connection, found.id, found.status)}",
             execution_id=str(found.id),
             status=str(found.status),
         )
@@ -106,10 +106,11 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
     return reading.result(graph, fetched)
 
 
-def _reason(connection: Connection, found: ExecutionFacts) -> str:
-    for step in executions.step_rows(connection, found.id):
-        if step.status is StepStatus.FAILED and step.error is not None:
+def reason(connection: Connection, execution_id: UUID, status: str) -> str:
+    """Return why an execution did not succeed: its first failed step, with the error."""
+    for step in executions.step_rows(connection, execution_id):
+        if step.status is StepStatus.FAILED and step.error is not None and not step.absorbed_by:
             return (
                 f"step {step.address} failed: {step.error.get('kind')}: {step.error.get('message')}"
             )
-    return "it was cancelled" if found.status is ExecutionStatus.CANCELLED else "no step has failed"
+    return "it was cancelled" if status == ExecutionStatus.CANCELLED else "no step has failed"

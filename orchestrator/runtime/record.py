@@ -7,72 +7,48 @@ otherwise the database answers ``full``, nothing is changed, and the *full* form
 execution, reads what the plan depends on, plans completely and writes with the same `record_steps`.
 A record with a valid token is always accepted: in a closing execution it stores the outcome and
 orders nothing, in a paused one it orders and counts but dispatches nothing.
+
+What a wait comes to (a signal, a sleep, a child execution) is decided under the execution's lock,
+so by the full form alone: whoever sends, or ends as a child, wakes it under the same lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from orchestrator.flow import planning
-from orchestrator.flow import scope as scopes
+from orchestrator.flow.reads import EndedOf
 from orchestrator.lifecycle import CLOSING_EXECUTION, TERMINAL_EXECUTION, ExecutionStatus
-from orchestrator.records import Claimed, Recorded, StepAddress
-from orchestrator.runtime.catalogue import Registered
-from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
+from orchestrator.records import Recorded
+from orchestrator.runtime import plans, values, waits
+from orchestrator.runtime.outcomes import Awaits, Calls, Failed, Outcome, Sleeps, Succeeded
+from orchestrator.runtime.plans import Attempt, Plan
 from orchestrator.settings import Settings
 from orchestrator.store import executions, moves
 from orchestrator.store.database import Connection
-from orchestrator.store.values import ITEMS_PER_PART
+
+__all__ = ["Attempt", "record", "record_full", "with_runs"]
 
 _RUNNING = (str(ExecutionStatus.RUNNING), False, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """An attempt that has come to its outcome.
-
-    Attributes:
-        head: first row of the inline segment this step run belongs to; itself when its message
-            named it.
-        holder: incarnation that records.
-        nonce: drawn once for this record and kept over its repetitions.
-        may_continue: whether this process may go on with (name, scope) in the same delivery.
-    """
-
-    claimed: Claimed
-    registered: Registered
-    outcome: Outcome
-    head: StepAddress
-    holder: UUID
-    nonce: int
-    may_continue: Callable[[str, str], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What `record_steps` is to write."""
-
-    outcome: dict[str, Any]
-    orders: Sequence[dict[str, Any]] = ()
-    arrivals: Sequence[dict[str, Any]] = ()
-    payloads: Sequence[dict[str, Any]] = ()
-    inline: dict[str, str] | None = None
-    lines: tuple[dict[str, Any], ...] = ()
-    close: str | None = None
-    quarantine: str | None = None
-
-
 def record(connection: Connection, attempt: Attempt, settings: Settings) -> Recorded:
     """Store the outcome in the fast form; the answer ``full`` asks for `record_full`."""
-    if isinstance(attempt.outcome, Succeeded):
-        address = attempt.claimed.address
-        following = planning.after(attempt.registered.graph, address.name, address.scope)
-        if following.plain is not None or following.empty:
-            return _record_plainly(connection, attempt, attempt.outcome, following.plain, settings)
-    plan = _plan(attempt, settings)
+    address = attempt.claimed.address
+    graph, name, scope = attempt.registered.graph, address.name, address.scope
+    match attempt.outcome:
+        case Sleeps() | Awaits() | Calls():
+            return Recorded(kind="full")
+        case Failed() if planning.level(graph, scope).merge_over(name) is not None:
+            return Recorded(kind="full")
+        case Succeeded() as success if not planning.level(graph, scope).losers(name):
+            following = planning.after(graph, name, scope)
+            if following.plain is not None or following.empty:
+                return _record_plainly(connection, attempt, success, following.plain, settings)
+    plan = plans.plan(attempt, settings)
     if plan.quarantine is not None:
         return Recorded(kind="full")
     return _write(connection, attempt, plan, _RUNNING, settings)
@@ -88,16 +64,16 @@ def _record_plainly(
     """Store a success with at most one plain successor: nearly all records, so plan nothing."""
     follows, inline = None, False
     if order is not None:
-        queue = _queue(attempt.registered, order.name, order.scope, settings)
+        queue = attempt.registered.queue(order.name, order.scope, settings)
         follows = (order.name, order.scope, queue)
-        inline = _eligible(attempt, *follows)
+        inline = plans.eligible(attempt, *follows)
     return moves.record_step(
         connection,
         attempt.claimed,
         nonce=attempt.nonce,
         holder=attempt.holder,
         output=success.text,
-        large=_is_large(success, settings),
+        large=plans.is_large(success, settings),
         follows=follows,
         inline=inline,
         head=attempt.head,
@@ -106,17 +82,32 @@ def _record_plainly(
     )
 
 
-def record_full(connection: Connection, attempt: Attempt, settings: Settings) -> Recorded:
-    """Lock the execution, read, plan completely, write: one transaction, in any state."""
+def record_full(
+    connection: Connection, attempt: Attempt, settings: Settings
+) -> tuple[Outcome, Recorded]:
+    """Lock the execution, read, plan completely, write: one transaction, in any state.
+
+    Returns:
+        What the attempt came to, which for a wait is known only now, and the answer.
+    """
     with connection.transaction():
         claimed = attempt.claimed
         locked = executions.lock(connection, claimed.address.execution_id)
         if locked is None or locked.status in TERMINAL_EXECUTION:
-            return Recorded(kind="fenced")
+            return attempt.outcome, Recorded(kind="fenced")
+        waited = waits.Decided(attempt.outcome)
+        if isinstance(attempt.outcome, Sleeps | Awaits | Calls):
+            if not executions.holds(connection, claimed.address, claimed.token):
+                return attempt.outcome, Recorded(kind="fenced")
+            if locked.status not in CLOSING_EXECUTION:
+                waited = waits.decide(
+                    connection, attempt.catalogue, claimed, attempt.outcome, settings
+                )
+                attempt = replace(attempt, outcome=waited.outcome)
         if locked.status in CLOSING_EXECUTION:
-            plan = _closing_plan(attempt, locked.status, settings)
+            plan = plans.closing_plan(attempt, locked.status, settings)
         else:
-            plan = _plan(attempt, settings)
+            plan = plans.plan(attempt, settings, decided=_decided_merge(connection, attempt))
             if locked.paused:
                 plan = replace(plan, inline=None)
             if locked.reruns:
@@ -133,146 +124,24 @@ def record_full(connection: Connection, attempt: Attempt, settings: Settings) ->
                 reason=plan.quarantine,
                 detail=plan.outcome["error"],
             )
-        return recorded
+        posted = recorded.posted or waited.posted
+        return attempt.outcome, replace(recorded, begun=waited.begun, posted=posted)
 
 
-def _plan(attempt: Attempt, settings: Settings) -> _Plan:
-    """Plan for an execution that is open and has never been re-run."""
-    match attempt.outcome:
-        case Succeeded() as success:
-            return _with_successors(_stored(attempt, success, settings), attempt, settings)
-        case Expanded(items):
-            return _expansion(attempt, items, settings)
-        case Retried(delay, error):
-            return _Plan(
-                outcome={"status": "ready", "due_in": delay.total_seconds(), "error": error},
-                lines=(_line("attempt failed", attempt, error),),
-            )
-        case Failed(error, quarantine):
-            return _Plan(
-                outcome={"status": "failed", "error": error},
-                lines=(_line("failing", attempt, error),),
-                close=str(ExecutionStatus.FAILING),
-                quarantine=quarantine,
-            )
-
-
-def _closing_plan(attempt: Attempt, status: ExecutionStatus, settings: Settings) -> _Plan:
-    """Store what is known and order nothing; what a success would order is owed (`closed_by`)."""
-    match attempt.outcome:
-        case Succeeded() as success:
-            plan = _stored(attempt, success, settings)
-            return replace(plan, outcome={**plan.outcome, "closed_by": str(status)})
-        case Expanded():
-            return _Plan(outcome={"status": "cancelled", "closed_by": str(status)})
-        case Retried(_, error):
-            return _Plan(
-                outcome={"status": "failed", "error": error},
-                lines=(_line("attempt failed", attempt, error),),
-            )
-        case Failed(error, quarantine):
-            return _Plan(
-                outcome={"status": "failed", "error": error},
-                lines=(_line("attempt failed", attempt, error),),
-                quarantine=quarantine,
-            )
-
-
-def successors(
-    registered: Registered, address: StepAddress, settings: Settings
-) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
-    """Return (orders, arrivals) that follow from the success of a step run, for `record_steps`."""
-    graph, scope = registered.graph, address.scope
-    succession = planning.after(graph, address.name, scope)
-    orders = tuple(_order(registered, order, settings) for order in succession.orders)
-    if succession.fan_in is None:
-        return orders, ()
-    each, outer = succession.fan_in.each, succession.fan_in.scope
-    firsts = [
-        {"name": order.name, "queue": _queue(registered, order.name, order.scope, settings)}
-        for order in planning.item_orders(graph, each, outer, 0, 1)
-    ]
-    arrival = {
-        "cause": 0,
-        "name": each,
-        "scope": outer,
-        "run": 0,
-        "arrivals": 1,
-        "per_item": planning.arrivals_per_item(graph, each, outer),
-        "firsts": firsts,
-    }
-    return orders, (arrival,)
-
-
-def _with_successors(base: _Plan, attempt: Attempt, settings: Settings) -> _Plan:
-    orders, arrivals = successors(attempt.registered, attempt.claimed.address, settings)
-    inline = _chosen(attempt, orders)
-    for arrival in arrivals:
-        each, outer = arrival["name"], arrival["scope"]
-        first = arrival["firsts"][0]
-        item = scopes.child(outer, each, 0)
-        inline = {"scope": outer}
-        if _eligible(attempt, each, outer, _queue(attempt.registered, each, outer, settings)):
-            inline["name"] = each
-        if _eligible(attempt, first["name"], item, first["queue"]):
-            inline["item_of"] = each
-        if len(inline) == 1:
-            inline = None
-    return replace(base, orders=orders, arrivals=arrivals, inline=inline)
-
-
-def _expansion(attempt: Attempt, items: list[Any], settings: Settings) -> _Plan:
-    registered, address = attempt.registered, attempt.claimed.address
-    count = len(items)
-    if not count:
-        done = _Plan(outcome={"status": "succeeded", "output": None, "items": 0, "next": 0})
-        return _with_successors(done, attempt, settings)
-    window = registered.options(address.name, address.scope).window or settings.fan_out_chunk
-    begun = min(count, window, settings.fan_out_chunk)
-    graph = registered.graph
-    orders = tuple(
-        _order(registered, order, settings)
-        for order in planning.item_orders(graph, address.name, address.scope, 0, begun)
-    )
-    per_item = planning.arrivals_per_item(graph, address.name, address.scope)
-    parts = [items[start : start + ITEMS_PER_PART] for start in range(0, count, ITEMS_PER_PART)]
-    return _Plan(
-        outcome={
-            "status": "waiting",
-            "items": count,
-            "next": begun,
-            "wanted": count * per_item,
-            "live": 0,
-        },
-        orders=orders,
-        payloads=tuple(_payload(address, "items", part, value) for part, value in enumerate(parts)),
-        inline=_chosen(attempt, orders),
-    )
-
-
-def _chosen(attempt: Attempt, orders: tuple[dict[str, Any], ...]) -> dict[str, str] | None:
-    """Choose what to go on with: a plain order if there is one, else a join that may fire now."""
-    fitting = [
-        order
-        for order in orders
-        if _eligible(attempt, order["name"], order["scope"], order["queue"])
-    ]
-    fitting.sort(key=lambda order: bool(order["wanted"] > 1))
-    return {"name": fitting[0]["name"], "scope": fitting[0]["scope"]} if fitting else None
-
-
-def _eligible(attempt: Attempt, name: str, scope: str, queue: str) -> bool:
-    return (
-        queue == attempt.claimed.queue
-        and attempt.registered.options(name, scope).inline
-        and attempt.may_continue(name, scope)
-    )
+def _decided_merge(connection: Connection, attempt: Attempt) -> str | None:
+    """Return the merge that has made do without a node that failed."""
+    address = attempt.claimed.address
+    merge = planning.level(attempt.registered.graph, address.scope).merge_over(address.name)
+    if merge is None or not isinstance(attempt.outcome, Failed):
+        return None
+    ended = EndedOf((merge,), address.scope)
+    return merge if values.fetch(connection, address.execution_id, [ended])[ended] else None
 
 
 def _write(
     connection: Connection,
     attempt: Attempt,
-    plan: _Plan,
+    plan: Plan,
     expected: tuple[str, bool, int],
     settings: Settings,
 ) -> Recorded:
@@ -296,9 +165,10 @@ def _write(
         arrivals=plan.arrivals,
         payloads=plan.payloads,
         inline=plan.inline,
+        losers=plan.losers,
         lines=plan.lines,
         close=plan.close,
-        cause=_place(claimed.address),
+        cause=plans.place(claimed.address),
         head=attempt.head,
         lease=settings.lease,
         unsent_after=settings.unsent_after,
@@ -315,62 +185,3 @@ def with_runs(
     return [
         {**row, "run": current.get(place, reruns)} for row, place in zip(rows, places, strict=True)
     ]
-
-
-def _order(registered: Registered, order: planning.Order, settings: Settings) -> dict[str, Any]:
-    return {
-        "cause": 0,
-        "name": order.name,
-        "scope": order.scope,
-        "run": 0,
-        "wanted": order.wanted,
-        "arrivals": 1,
-        "queue": _queue(registered, order.name, order.scope, settings),
-    }
-
-
-def _queue(registered: Registered, name: str, scope: str, settings: Settings) -> str:
-    return registered.queue(name, scope, settings)
-
-
-def _stored(attempt: Attempt, success: Succeeded, settings: Settings) -> _Plan:
-    """Plan to store an output: a small one in the step's own row, a large one apart from it."""
-    if not _is_large(success, settings):
-        return _Plan(outcome={"status": "succeeded", "output": success.value})
-    large = _payload(attempt.claimed.address, "output", 0, success.value)
-    return _Plan(outcome={"status": "succeeded"}, payloads=(large,))
-
-
-def _is_large(success: Succeeded, settings: Settings) -> bool:
-    if success.value is None:  # as a payload it would be no value
-        return False
-    return len(success.text.encode()) > settings.inline_output_bytes
-
-
-def _payload(address: StepAddress, kind: str, part: int, value: Any) -> dict[str, Any]:
-    return {
-        "name": address.name,
-        "scope": address.scope,
-        "run": address.run,
-        "kind": kind,
-        "part": part,
-        "value": value,
-    }
-
-
-def _line(kind: str, attempt: Attempt, error: Mapping[str, Any]) -> dict[str, Any]:
-    address = attempt.claimed.address
-    return {
-        "kind": kind,
-        "data": {
-            "name": address.name,
-            "scope": address.scope,
-            "run": address.run,
-            "attempt": attempt.claimed.attempt,
-            "error": error,
-        },
-    }
-
-
-def _place(address: StepAddress) -> str:
-    return f"{address.scope}/{address.name}" if address.scope else address.name

@@ -7,7 +7,15 @@ from uuid import UUID
 
 from orchestrator import telemetry
 from orchestrator.records import Claimed, Recorded, StepAddress
-from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Retried, Succeeded
+from orchestrator.runtime.outcomes import (
+    Expanded,
+    Failed,
+    Outcome,
+    Parked,
+    Retried,
+    Skipped,
+    Succeeded,
+)
 
 
 def claimed(flow: str, claim: Claimed, holder: UUID) -> None:
@@ -52,6 +60,10 @@ def recorded(flow: str, claim: Claimed, outcome: Outcome, answer: Recorded, seco
             word = "succeeded"
         case Expanded():
             word = "expanded"
+        case Skipped():
+            word = "skipped"
+        case Parked():
+            word = "parked"
         case Retried(delay, error):
             word = "retry"
             telemetry.emit(
@@ -66,6 +78,8 @@ def recorded(flow: str, claim: Claimed, outcome: Outcome, answer: Recorded, seco
             telemetry.emit("step_failed", **step, attempt=claim.attempt, error=error["kind"])
             if quarantine is not None:
                 telemetry.emit("step_quarantined", **step, deaths=claim.deaths)
+        case _:
+            word = "waits"
     telemetry.emit(
         "step_recorded",
         **step,

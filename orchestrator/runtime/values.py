@@ -8,11 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.flow import scope as scopes
-from orchestrator.flow.reading import (
+from orchestrator.flow.reads import (
     CountsOf,
+    EndedOf,
+    ErrorOf,
     InputOf,
+    IsLost,
     ItemOf,
     ItemsOf,
+    LostOf,
     OutputOf,
     OutputsOf,
     Read,
@@ -30,6 +34,10 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
     counts: list[CountsOf] = []
     items: list[ItemOf] = []
     lists: list[ItemsOf] = []
+    errors: list[ErrorOf] = []
+    lost: list[LostOf] = []
+    ended: list[EndedOf] = []
+    losses: list[IsLost] = []
     for read in reads:
         match read:
             case InputOf():
@@ -44,6 +52,14 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
                 items.append(read)
             case ItemsOf():
                 lists.append(read)
+            case ErrorOf():
+                errors.append(read)
+            case LostOf():
+                lost.append(read)
+            case EndedOf():
+                ended.append(read)
+            case IsLost():
+                losses.append(read)
     loaded = values.load(
         connection,
         execution_id,
@@ -53,6 +69,10 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
         counts=[_spread(read.each, read.scope, read.path) for read in counts],
         items=[(read.each, read.scope, read.index) for read in items],
         lists=[_spread(read.each, read.scope, read.path) for read in lists],
+        errors=[(read.name, read.scope) for read in errors],
+        lost=[_spread(read.each, read.scope, read.path) for read in lost],
+        ended=[(name, read.scope) for read in ended for name in read.names],
+        losses=[read.scope for read in losses],
     )
     return {
         **{read: loaded.input.get(read.param) for read in inputs},
@@ -61,7 +81,16 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
         **{read: loaded.counts.get(i, {}) for i, read in enumerate(counts)},
         **{read: loaded.items.get(i) for i, read in enumerate(items)},
         **{read: loaded.lists.get(i, {}) for i, read in enumerate(lists)},
+        **{read: loaded.errors.get(i) for i, read in enumerate(errors)},
+        **{read: loaded.lost.get(i, {}) for i, read in enumerate(lost)},
+        **{read: _as_ended(read, loaded.ended) for read in ended},
+        **{read: read.scope in loaded.losses for read in losses},
     }
+
+
+def _as_ended(read: EndedOf, ended: dict[tuple[str, str], int]) -> list[str]:
+    there = [name for name in read.names if (name, read.scope) in ended]
+    return sorted(there, key=lambda name: ended[name, read.scope])
 
 
 def _spread(name: str, base: str, path: tuple[str, ...]) -> Spread:

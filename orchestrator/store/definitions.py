@@ -65,6 +65,27 @@ def find(connection: Connection, definition_id: int) -> StoredDefinition | None:
     return None if row is None else _stored(row)
 
 
+def find_by_name(connection: Connection, name: str, version: str | None) -> int | None:
+    """Return the id of a definition, by default of the newest version that is active."""
+    row = connection.execute(
+        "SELECT id FROM orchestrator.definitions WHERE name = %s"
+        " AND CASE WHEN %s::text IS NULL THEN active ELSE version = %s END"
+        " ORDER BY registered_at DESC, id DESC LIMIT 1",
+        (name, version, version),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def versions(connection: Connection, name: str) -> list[str]:
+    """Return the stored versions of a flow, newest first."""
+    rows = connection.execute(
+        "SELECT version FROM orchestrator.definitions WHERE name = %s"
+        " ORDER BY registered_at DESC, id DESC",
+        (name,),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def _stored(row: tuple[Any, ...]) -> StoredDefinition:
     return StoredDefinition(
         id=row[0], name=row[1], version=row[2], fingerprint=row[3], graph=row[4], options=row[5]

@@ -21,7 +21,8 @@ from orchestrator.store.database import Connection
 _STEP_FACTS = (
     "execution_id, name, scope, run, status, attempt, token, deaths, dispatch, sent,"
     " counter_updated, message_sent,"
-    " wanted, live, items, next, due_at, began_at, ended_at, ended_no, holder, closed_by, error"
+    " wanted, live, items, next, due_at, began_at, ended_at, ended_no, holder, closed_by, error,"
+    " absorbed_by, until_at, child, arrived, total"
 )
 
 
@@ -81,6 +82,16 @@ def lock(connection: Connection, execution_id: UUID) -> LockedExecution | None:
         definition_id=row[3],
         key=row[4],
     )
+
+
+def holds(connection: Connection, address: StepAddress, token: int) -> bool:
+    """Return whether a step run is still held under this token, and lock its row."""
+    row = connection.execute(
+        "SELECT 1 FROM orchestrator.steps WHERE execution_id = %s AND name = %s AND scope = %s"
+        " AND run = %s AND status = 'running' AND token = %s FOR NO KEY UPDATE",
+        (*address, token),
+    ).fetchone()
+    return row is not None
 
 
 def step_rows(connection: Connection, execution_id: UUID) -> list[StepFacts]:
@@ -164,7 +175,8 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
     """Return failed and cut-off step runs of a locked execution to where they were.
 
     A failed one becomes ready with its attempts counted anew; a cancelled one becomes ready, or
-    waiting when arrivals are missing. What ended while the execution was closing keeps its outcome.
+    waiting when arrivals are missing. A failure that somebody took stays as it is. What ended while
+    the execution was closing keeps its outcome.
     With nothing to return (cancelled, and all that had begun succeeded) the execution stays ended:
     it is for the re-run to open it.
 
@@ -184,12 +196,14 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
         """
         WITH reopened AS (
             UPDATE orchestrator.steps s
-               SET status = CASE WHEN s.live < s.wanted THEN 'waiting' ELSE 'ready' END,
+               SET status = CASE WHEN s.live < s.wanted AND (s.total IS NULL OR s.arrived < s.total)
+                                 THEN 'waiting' ELSE 'ready' END,
                    attempt = 0, deaths = 0, closed_by = NULL, cancel_asked = false, error = NULL,
                    due_at = NULL, ended_no = NULL, ended_at = NULL, holder = NULL,
-                   lease_until = NULL, attend_at = NULL
+                   lease_until = NULL, attend_at = NULL, until_at = NULL, child = NULL
               FROM orchestrator.steps old
              WHERE s.execution_id = %(id)s AND s.status IN ('failed', 'cancelled')
+               AND s.absorbed_by IS NULL
                AND (old.execution_id, old.name, old.scope, old.run)
                  = (s.execution_id, s.name, s.scope, s.run)
             RETURNING (old.status = 'failed')::int AS failed),
@@ -222,7 +236,10 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
                AND (old.execution_id, old.name, old.scope, old.run)
                  = (s.execution_id, s.name, s.scope, s.run)
             RETURNING (old.ended_no IS NOT NULL)::int AS ended,
-                      (old.status = 'failed')::int AS failed),
+                      (old.status = 'failed')::int AS failed, old.ended_no, old.child),
+        told AS (
+            INSERT INTO orchestrator.events (execution_id, kind, source)
+            SELECT child, 'cancel', %(id)s FROM gone WHERE child IS NOT NULL AND ended_no IS NULL),
         tally AS (SELECT count(*)::int AS rows, coalesce(sum(ended), 0)::int AS ended,
                          coalesce(sum(failed), 0)::int AS failed FROM gone)
         UPDATE orchestrator.executions e

@@ -1,7 +1,8 @@
 """The hot moves: start, claim, load, record, mark. One round trip and one commit each.
 
-They are the calls of the functions of migration 0002 (protocol.md 4); each takes a psycopg
-connection in autocommit, or inside a transaction that the full form of a record has opened. Arrays
+They are the calls of the functions of migrations 0002 and 0003 (protocol.md 4); each takes a
+psycopg connection in autocommit, or inside a transaction that the full form of a record has opened.
+Arrays
 of ids travel as array literals written by hand, which costs the client less than the driver's
 adaption (hotpath.md 3). None of them decides anything.
 """
@@ -25,18 +26,18 @@ SELECT execution_id, created, input_hash, expired
 """
 _CLAIM = """
 SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items,
-       queue, dispatched_at, definition_id, key
-  FROM orchestrator.claim_steps_1(%s::uuid[], %s::text[], %s::text[], %s::smallint[],
+       queue, dispatched_at, definition_id, key, until_at, child
+  FROM orchestrator.claim_steps_2(%s::uuid[], %s::text[], %s::text[], %s::smallint[],
                                     %s::integer[], %s, %s, %s)
 """
 _RECORD_STEP = """
-SELECT orchestrator.record_step_1(%s, %s, %s, %s::smallint, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,
+SELECT orchestrator.record_step_2(%s, %s, %s, %s::smallint, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,
                                   %s, %s, %s, %s::smallint, %s, %s)
 """
 _RECORD_STEPS = """
 SELECT kind, name, scope, run, number, token, attempt, queue, wanted, live, items
-  FROM orchestrator.record_steps_1(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s::jsonb,
-       %s::jsonb, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s::smallint, %s, %s)
+  FROM orchestrator.record_steps_2(%s, %s, %s, %s::smallint, %s, %s, %s::jsonb, %s::jsonb,
+       %s::jsonb, %s::jsonb, %s::jsonb, %s::jsonb, %s::jsonb, %s, %s, %s, %s, %s::smallint, %s, %s)
 """
 _ORDERED_BY = """
 SELECT kind, name, scope, run, number, token, attempt, queue, wanted, live, items
@@ -128,6 +129,8 @@ def claim(
             dispatched_at=row[12],
             definition_id=row[13],
             key=row[14],
+            until_at=row[15],
+            child=row[16],
         )
         for row in rows
     ]
@@ -185,9 +188,13 @@ def record_step(
             return Recorded(kind="fenced")
         raise
     assert row is not None  # noqa: S101  # a scalar function returns one row
-    kind = row[0]
+    kind = row[0].removesuffix(" child")
     if follows is None or kind == "full":
-        return Recorded(kind=kind, status="succeeded" if kind == "settled" else None)
+        return Recorded(
+            kind=kind,
+            status="succeeded" if kind == "settled" else None,
+            posted=kind != row[0],
+        )
     ordered = Ordered(
         address=StepAddress(address.execution_id, follows[0], follows[1], 0),
         inline=inline,
@@ -214,6 +221,7 @@ def record_steps(
     arrivals: Sequence[dict[str, Any]] = (),
     payloads: Sequence[dict[str, Any]] = (),
     inline: dict[str, str] | None = None,
+    losers: Sequence[dict[str, Any]] = (),
     lines: Sequence[dict[str, Any]] = (),
     close: str | None = None,
     cause: str | None = None,
@@ -223,7 +231,7 @@ def record_steps(
 ) -> Recorded:
     """Store outcomes of one execution and all that follows from them.
 
-    Migration 0002 says what each part means.
+    Migration 0003 says what each part means.
 
     Args:
         expected: (status, paused, reruns) for which the plan was made; any other state answers
@@ -241,6 +249,7 @@ def record_steps(
             _json(arrivals),
             _json(payloads),
             None if inline is None else json.dumps(inline),
+            _json(losers),
             _json(lines),
             close,
             cause,
@@ -252,7 +261,13 @@ def record_steps(
         ),
     ).fetchall()
     kind, status = rows[0][:2]
-    return Recorded(kind=kind, ordered=_ordered(execution_id, rows[1:]), status=status)
+    ordered = [row for row in rows[1:] if row[0] != "events"]
+    return Recorded(
+        kind=kind,
+        ordered=_ordered(execution_id, ordered),
+        status=status,
+        posted=len(ordered) < len(rows) - 1,
+    )
 
 
 def recall(connection: Connection, claimed: Claimed, nonce: int) -> Recorded | None:

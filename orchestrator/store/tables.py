@@ -76,6 +76,16 @@ execution_state = Table(
     Column("execution_id", Uuid, primary_key=True),
     Column("key", Text),
     Column("input", JSONB, nullable=False),
+    Column("parent_id", Uuid),
+    Column("parent_name", Text),
+    Column("parent_scope", Text),
+    Column("parent_run", SmallInteger),
+    Column("depth", SmallInteger, nullable=False, server_default=_zero),
+)
+Index(
+    "execution_state_parent",
+    execution_state.c.parent_id,
+    postgresql_where=execution_state.c.parent_id.is_not(None),
 )
 
 steps = Table(
@@ -113,6 +123,11 @@ steps = Table(
     Column("output", JSONB(none_as_null=True)),
     Column("error", JSONB(none_as_null=True)),
     Column("progress", JSONB(none_as_null=True)),
+    Column("until_at", _moment),
+    Column("child", Uuid),
+    Column("arrived", Integer),
+    Column("total", Integer),
+    Column("absorbed_by", Text),
 )
 Index("steps_attend_at", steps.c.attend_at, postgresql_where=steps.c.attend_at.is_not(None))
 
@@ -126,6 +141,35 @@ payloads = Table(
     Column("part", Integer, primary_key=True, server_default=_zero),
     Column("kind", Text, primary_key=True),
     Column("value", JSONB, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("execution_id", Uuid, nullable=False),
+    Column("at", _moment, nullable=False, server_default=text("orchestrator.now()")),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("source", Uuid),
+    Column("dedupe_key", Text),
+    Column("actor", Text),
+    Column("data", JSONB(none_as_null=True)),
+    Column("taken_at", _moment),
+    Column("taken_by", Text),
+    UniqueConstraint("execution_id", "dedupe_key", name="events_dedupe"),
+)
+Index(
+    "events_open",
+    events.c.execution_id,
+    events.c.name,
+    events.c.id,
+    postgresql_where=events.c.taken_at.is_(None),
+)
+Index(
+    "events_between",
+    events.c.id,
+    postgresql_where=text("taken_at IS NULL AND kind <> 'signal'"),
 )
 
 journal = Table(

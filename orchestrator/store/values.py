@@ -54,7 +54,38 @@ SELECT 'count', a.i, s.scope, to_jsonb(s.items)
   FROM unnest(%(count_names)s::text[], %(count_prefixes)s::text[], %(count_patterns)s::text[])
        WITH ORDINALITY AS a(name, prefix, pattern, i)
  CROSS JOIN LATERAL (<below>) s
- WHERE s.status <> 'superseded' AND s.items IS NOT NULL
+ WHERE s.status = 'succeeded' AND s.items IS NOT NULL
+""",
+    "error": """
+SELECT 'error', a.i, s.scope, s.error
+  FROM unnest(%(error_names)s::text[], %(error_scopes)s::text[])
+       WITH ORDINALITY AS a(name, scope, i)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND s.name = a.name
+   AND s.scope = a.scope AND s.status = 'failed'
+""",
+    # the item that does without a failed step is said in its row; below an each its scopes begin so
+    "lost": """
+SELECT 'lost', a.i, s.scope, jsonb_agg(DISTINCT f.absorbed_by)
+  FROM unnest(%(lost_names)s::text[], %(lost_prefixes)s::text[], %(lost_patterns)s::text[])
+       WITH ORDINALITY AS a(name, prefix, pattern, i)
+ CROSS JOIN LATERAL (<below>) s
+  JOIN orchestrator.steps f ON f.execution_id = %(execution)s AND f.status = 'failed'
+   AND starts_with(f.absorbed_by, ltrim(s.scope || '/' || a.name || '[', '/'))
+   AND position('/' IN substr(f.absorbed_by, length(s.scope) + 2)) = 0
+ WHERE s.status <> 'superseded' GROUP BY a.i, s.scope
+""",
+    "ended": """
+SELECT 'ended', s.ended_no::bigint, s.scope, to_jsonb(s.name)
+  FROM unnest(%(ended_names)s::text[], %(ended_scopes)s::text[]) AS a(name, scope)
+  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND s.name = a.name
+   AND s.scope = a.scope AND s.status = 'succeeded'
+""",
+    "loss": """
+SELECT 'loss', 0::bigint, a.scope, NULL::jsonb
+  FROM unnest(%(loss_scopes)s::text[]) AS a(scope)
+ WHERE EXISTS (SELECT 1 FROM orchestrator.steps f
+                WHERE f.execution_id = %(execution)s AND f.status = 'failed'
+                  AND f.absorbed_by = a.scope)
 """,
     # an each that was re-run has stored its list anew under a higher run
     "item": """
@@ -109,6 +140,10 @@ class Loaded:
     counts: dict[int, dict[str, int]]
     items: dict[int, Any]
     lists: dict[int, dict[str, list[Any]]]
+    errors: dict[int, Any]
+    lost: dict[int, dict[str, frozenset[str]]]
+    ended: dict[tuple[str, str], int]
+    losses: set[str]
 
 
 def load(
@@ -121,6 +156,10 @@ def load(
     counts: Sequence[Spread] = (),
     items: Sequence[tuple[str, str, int]] = (),
     lists: Sequence[Spread] = (),
+    errors: Sequence[tuple[str, str]] = (),
+    lost: Sequence[Spread] = (),
+    ended: Sequence[tuple[str, str]] = (),
+    losses: Sequence[str] = (),
 ) -> Loaded:
     """Fetch values of one execution: inputs, outputs of succeeded step runs, items.
 
@@ -128,6 +167,10 @@ def load(
         inputs: parameters of the flow; an input of 1 MiB is not fetched for the sake of a flag.
         outputs: (name, scope) of single step runs.
         items: (each, scope, index) of single items.
+        errors: (name, scope) of step runs that failed.
+        lost: eaches of which it is asked what items they do without.
+        ended: (name, scope) of step runs, each with its place in the order of ends if it succeeded.
+        losses: scopes of items of which it is asked whether their each does without them.
     """
     asked = {
         "input": inputs,
@@ -136,9 +179,24 @@ def load(
         "count": counts,
         "item": items,
         "list": lists,
+        "error": errors,
+        "lost": lost,
+        "ended": ended,
+        "loss": losses,
     }
     query = "UNION ALL".join(_PARTS[kind] for kind, wanted in asked.items() if wanted)
-    loaded = Loaded(input={}, outputs={}, spreads={}, counts={}, items={}, lists={})
+    loaded = Loaded(
+        input={},
+        outputs={},
+        spreads={},
+        counts={},
+        items={},
+        lists={},
+        errors={},
+        lost={},
+        ended={},
+        losses=set(),
+    )
     if not query:
         return loaded
     rows = connection.execute(
@@ -154,6 +212,12 @@ def load(
             "item_names": [name for name, _, _ in items],
             "item_scopes": [scope for _, scope, _ in items],
             "item_indexes": [index for _, _, index in items],
+            "error_names": [name for name, _ in errors],
+            "error_scopes": [scope for _, scope in errors],
+            **_asked("lost", lost),
+            "ended_names": [name for name, _ in ended],
+            "ended_scopes": [scope for _, scope in ended],
+            "loss_scopes": list(losses),
         },
     ).fetchall()
     for kind, ordinal, scope, value in rows:  # of an input, the parameter stands for the scope
@@ -171,6 +235,14 @@ def load(
                 loaded.items[i] = value
             case "list":
                 loaded.lists.setdefault(i, {})[scope] = value or []
+            case "error":
+                loaded.errors[i] = value
+            case "lost":
+                loaded.lost.setdefault(i, {})[scope] = frozenset(value)
+            case "ended":
+                loaded.ended[value, scope] = ordinal
+            case "loss":
+                loaded.losses.add(scope)
     return loaded
 
 

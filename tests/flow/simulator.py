@@ -85,9 +85,9 @@ def random_graph(tape: Tape, depth: int, prefix: str, params: Names) -> Graph:
             inner = (f"{name}_x", *(param for param, _ in bound))
             body = random_graph(tape, depth - 1, f"{name}_", inner)
             items = random_binding(tape, params, names)
-            nodes.append(EachNode(name, items, inner[0], body, bound, after))
+            nodes.append(EachNode(name, items, inner[0], body, bound, after=after))
         else:
-            nodes.append(StepNode(name, "m:f", bound, after))
+            nodes.append(StepNode(name, "m:f", bound, after=after))
         names = (*names, name)
     result = random_binding(tape, params, names) if tape.below(4) else None
     return Graph(params, tuple(nodes), result)

@@ -27,7 +27,7 @@ from tests.flow.simulator import Counts, counted_graphs, law
 
 
 def step(name: str, *inputs: str, after: tuple[str, ...] = ()) -> StepNode:
-    return StepNode(name, "shop:f", tuple((f"p{i}", Output(i)) for i in inputs), after)
+    return StepNode(name, "shop:f", tuple((f"p{i}", Output(i)) for i in inputs), after=after)
 
 
 def each(name: str, body: Graph, item: str = "x", **shared: Any) -> EachNode:

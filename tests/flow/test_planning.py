@@ -9,7 +9,7 @@ from orchestrator.flow.planning import FanIn, Order, Succession
 
 
 def step(name: str, *inputs: str, after: tuple[str, ...] = ()) -> StepNode:
-    return StepNode(name, "m:f", tuple((f"p{i}", Output(i)) for i in inputs), after)
+    return StepNode(name, "m:f", tuple((f"p{i}", Output(i)) for i in inputs), after=after)
 
 
 PARSE = Graph(

@@ -17,7 +17,7 @@ from orchestrator.flow.graph import (
     Param,
     StepNode,
 )
-from orchestrator.flow.reading import CountsOf, InputOf, ItemOf, ItemsOf, OutputOf, OutputsOf
+from orchestrator.flow.reads import CountsOf, InputOf, ItemOf, ItemsOf, OutputOf, OutputsOf
 
 
 def parse_body(result: Binding | None) -> Graph:

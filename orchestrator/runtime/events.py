@@ -1,0 +1,157 @@
+"""Signals from outside, and what executions tell each other.
+
+Every event is an inserted row, handled later under the lock of the execution that it is for
+(protocol.md 2): a child never waits for its parent's lock, nor a parent for its children's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from uuid import UUID
+
+from orchestrator import codec
+from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.flow.functions import near_miss
+from orchestrator.flow.graph import EachNode, Graph, SignalNode
+from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.records import StepMessage
+from orchestrator.runtime import operate
+from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.messages import of_ordered
+from orchestrator.settings import Settings
+from orchestrator.store import events, executions, moves
+from orchestrator.store.database import Connection, Database
+from orchestrator.store.executions import LockedExecution, Woken
+
+
+def send(
+    connection: Connection,
+    catalogue: Catalogue,
+    execution_id: UUID,
+    signal: str,
+    data: codec.JSON,
+    *,
+    settings: Settings,
+    dedupe_key: str | None = None,
+    actor: str | None = None,
+) -> list[StepMessage]:
+    """Send a signal to an execution; return the messages of what it wakes.
+
+    A signal that nobody waits for yet is kept until somebody does.
+
+    Args:
+        data: the encoded value.
+        dedupe_key: the same key again is the same signal, taken once.
+
+    Raises:
+        NotFound: no such execution.
+        InvalidInput: its flow waits for no signal of this name, or the data is too large.
+        Conflict: the execution has ended, or is ending.
+    """
+    text = codec.canonical(data)
+    if len(text.encode()) > settings.max_input_bytes:
+        raise InvalidInput(
+            f"the data of signal {signal!r} is {len(text.encode())} bytes, at most "
+            f"{settings.max_input_bytes} are allowed; store it elsewhere and send where it is"
+        )
+    with connection.transaction():
+        locked = executions.lock(connection, execution_id)
+        if locked is None:
+            raise NotFound(f"no execution {execution_id}; it may have expired")
+        registered = catalogue.definition(connection, locked.definition_id)
+        known = dict(_signals(registered.graph))
+        if signal not in known.values():
+            names = sorted(set(known.values()))
+            raise InvalidInput(
+                f"flow {registered.flow!r} waits for no signal {signal!r}"
+                f"{near_miss(signal, names)}; it waits for {', '.join(names) or 'none'}"
+            )
+        if locked.status is not ExecutionStatus.RUNNING:
+            raise Conflict(f"execution {execution_id} is {locked.status}: it takes no signals")
+        added = events.add_signal(
+            connection, execution_id, signal, text, dedupe_key=dedupe_key, actor=actor
+        )
+        woken = []
+        if added:
+            waiting = [name for name, of in known.items() if of == signal]
+            woken = events.wake_one(
+                connection,
+                execution_id,
+                waiting,
+                paused=locked.paused,
+                unsent_after=settings.unsent_after,
+            )
+    return of_ordered(registered, woken, locked.key)
+
+
+def deliver(
+    connection: Connection, catalogue: Catalogue, settings: Settings
+) -> list[StepMessage] | None:
+    """Handle the oldest event between executions; return its messages, None when there is none."""
+    with connection.transaction():
+        event = events.take_between(connection)
+        if event is None:
+            return None
+        locked = executions.lock(connection, event.execution_id)
+        if locked is None:
+            return []
+        match event.kind:
+            case "ended" if locked.status is ExecutionStatus.RUNNING:
+                woken = events.wake_caller(
+                    connection,
+                    locked.id,
+                    event.source,
+                    paused=locked.paused,
+                    unsent_after=settings.unsent_after,
+                )
+                return _messages(connection, catalogue, locked, woken)
+            case "cancel" if locked.status is ExecutionStatus.RUNNING:
+                moves.record_steps(
+                    connection,
+                    locked.id,
+                    expected=locked.state,
+                    nonce=secrets.randbits(63),
+                    holder=None,
+                    close=str(ExecutionStatus.CANCELLING),
+                    cause="parent",
+                    lease=settings.lease,
+                    unsent_after=settings.unsent_after,
+                )
+            case "retry" if locked.status is ExecutionStatus.FAILED:
+                actor = f"execution {event.source}"
+                return operate.retry(connection, catalogue, locked.id, settings, actor=actor)
+    return []
+
+
+def deliver_all(
+    database: Database, catalogue: Catalogue, settings: Settings, *, limit: int = 1000
+) -> tuple[list[StepMessage], int]:
+    """Handle what executions have told each other, each in its own transaction.
+
+    Returns:
+        The messages to send, and how many events were handled.
+    """
+    messages: list[StepMessage] = []
+    for handled in range(limit):
+        found = database.run(deliver, catalogue, settings)
+        if found is None:
+            return messages, handled
+        messages += found
+    return messages, limit
+
+
+def _messages(
+    connection: Connection, catalogue: Catalogue, locked: LockedExecution, woken: list[Woken]
+) -> list[StepMessage]:
+    registered = catalogue.definition(connection, locked.definition_id)
+    return of_ordered(registered, woken, locked.key)
+
+
+def _signals(graph: Graph) -> Iterator[tuple[str, str]]:
+    """The signals that a flow waits for: (node name, signal), those of bodies included."""
+    for node in graph.nodes:
+        if isinstance(node, SignalNode):
+            yield node.name, node.signal
+        elif isinstance(node, EachNode):
+            yield from _signals(node.body)

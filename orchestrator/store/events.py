@@ -1,0 +1,190 @@
+"""Events: signals from outside, ends of children, cancels by a parent; and whom they wake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+from uuid import UUID
+
+from orchestrator.records import StepAddress
+from orchestrator.store.database import Connection
+from orchestrator.store.executions import Woken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What one execution tells another.
+
+    A child tells its parent ``ended``, a parent its child ``cancel`` or ``retry``.
+    """
+
+    id: int
+    execution_id: UUID
+    kind: str
+    source: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A child execution as its parent sees it."""
+
+    id: UUID
+    definition_id: int
+    status: str
+    ended: bool
+
+
+def now(connection: Connection) -> datetime:
+    """Return the time of the database."""
+    row = connection.execute("SELECT orchestrator.now()").fetchone()
+    assert row is not None  # noqa: S101  # it returns one row
+    moment: datetime = row[0]
+    return moment
+
+
+def add_signal(
+    connection: Connection,
+    execution_id: UUID,
+    name: str,
+    data: str,
+    *,
+    dedupe_key: str | None,
+    actor: str | None,
+) -> bool:
+    """Keep a signal for an execution that the caller has locked; False if its key was there."""
+    return (
+        connection.execute(
+            "INSERT INTO orchestrator.events (execution_id, kind, name, data, dedupe_key, actor)"
+            " VALUES (%s, 'signal', %s, %s::jsonb, %s, %s)"
+            " ON CONFLICT ON CONSTRAINT events_dedupe DO NOTHING",
+            (execution_id, name, data, dedupe_key, actor),
+        ).rowcount
+        == 1
+    )
+
+
+def take_signal(
+    connection: Connection, execution_id: UUID, name: str, by: str
+) -> tuple[Any] | None:
+    """Take the oldest signal of this name, under the execution's lock; None if there is none."""
+    return connection.execute(
+        """
+        UPDATE orchestrator.events SET taken_at = orchestrator.now(), taken_by = %s
+         WHERE id = (SELECT id FROM orchestrator.events
+                      WHERE execution_id = %s AND name = %s AND kind = 'signal'
+                        AND taken_at IS NULL ORDER BY id LIMIT 1)
+        RETURNING data
+        """,
+        (by, execution_id, name),
+    ).fetchone()
+
+
+def tell(connection: Connection, execution_id: UUID, kind: str, source: UUID) -> None:
+    """Post an event from one execution to another."""
+    connection.execute(
+        "INSERT INTO orchestrator.events (execution_id, kind, source) VALUES (%s, %s, %s)",
+        (execution_id, kind, source),
+    )
+
+
+def take_between(connection: Connection) -> Event | None:
+    """Take the oldest event between executions that nobody else is taking; None if there is none.
+
+    It counts as taken when the caller's transaction commits.
+    """
+    row = connection.execute(
+        """
+        UPDATE orchestrator.events SET taken_at = orchestrator.now()
+         WHERE id = (SELECT id FROM orchestrator.events
+                      WHERE taken_at IS NULL AND kind <> 'signal'
+                      ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING id, execution_id, kind, source
+        """
+    ).fetchone()
+    if row is None:
+        return None
+    return Event(id=row[0], execution_id=row[1], kind=row[2], source=row[3])
+
+
+_WAKE = """
+WITH parked AS MATERIALIZED (
+    SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
+     WHERE s.execution_id = %(id)s AND s.status = 'ready' AND s.due_at > orchestrator.now()
+       AND {which}
+     ORDER BY s.name, s.scope, s.run LIMIT 1 FOR NO KEY UPDATE)
+UPDATE orchestrator.steps s
+   SET due_at = NULL, dispatch = s.dispatch + (NOT %(paused)s)::int,
+       dispatched_at = CASE WHEN NOT %(paused)s THEN orchestrator.now() END,
+       attend_at = CASE WHEN NOT %(paused)s THEN orchestrator.now() + %(unsent_after)s END
+  FROM parked p
+ WHERE (s.execution_id, s.name, s.scope, s.run) = (p.execution_id, p.name, p.scope, p.run)
+RETURNING s.execution_id, s.name, s.scope, s.run, s.dispatch, s.queue
+"""
+_WAKE_NAMED = _WAKE.format(which="s.name = ANY (%(names)s)")
+_WAKE_CALLER = _WAKE.format(which="s.child = %(child)s")
+
+
+def wake_one(
+    connection: Connection,
+    execution_id: UUID,
+    names: Sequence[str],
+    *,
+    paused: bool,
+    unsent_after: timedelta,
+) -> list[Woken]:
+    """Make the first parked step run of these names due; nothing to send while paused."""
+    asked = {"names": list(names), "paused": paused, "unsent_after": unsent_after}
+    return _woken(connection, _WAKE_NAMED, {"id": execution_id, **asked})
+
+
+def wake_caller(
+    connection: Connection,
+    execution_id: UUID,
+    child: UUID,
+    *,
+    paused: bool,
+    unsent_after: timedelta,
+) -> list[Woken]:
+    """Make the step run due that waits for this child; nothing to send while paused."""
+    asked = {"child": child, "paused": paused, "unsent_after": unsent_after}
+    return _woken(connection, _WAKE_CALLER, {"id": execution_id, **asked})
+
+
+def _woken(connection: Connection, statement: LiteralString, asked: dict[str, Any]) -> list[Woken]:
+    rows = connection.execute(statement, asked).fetchall()
+    return [
+        Woken(address=StepAddress(*row[:4]), number=row[4], queue=row[5])
+        for row in rows
+        if not asked["paused"]
+    ]
+
+
+def depth(connection: Connection, execution_id: UUID) -> int:
+    """Return how many executions are above this one."""
+    row = connection.execute(
+        "SELECT depth FROM orchestrator.execution_state WHERE execution_id = %s", (execution_id,)
+    ).fetchone()
+    return 0 if row is None else row[0]
+
+
+def adopt(connection: Connection, child: UUID, address: StepAddress, depth: int) -> None:
+    """Say whose child a new execution is."""
+    connection.execute(
+        "UPDATE orchestrator.execution_state SET parent_id = %s, parent_name = %s,"
+        " parent_scope = %s, parent_run = %s, depth = %s WHERE execution_id = %s",
+        (*address, depth, child),
+    )
+
+
+def child(connection: Connection, execution_id: UUID) -> Child | None:
+    """Return how a child execution stands; None when it has expired."""
+    row = connection.execute(
+        "SELECT id, definition_id, status, finished_at IS NOT NULL FROM orchestrator.executions"
+        " WHERE id = %s",
+        (execution_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return Child(id=row[0], definition_id=row[1], status=row[2], ended=row[3])
