@@ -62,6 +62,10 @@ EVENTS: Mapping[str, Event] = {
     "message_returned": _event("the broker has no such queue", _ERROR, *_STEP, "queue"),
     "message_refused": _event("the broker did not take a message", _WARNING, *_STEP, "queue"),
     "message_absorbed": _event("a message asked for nothing new", _DEBUG, *_STEP, "reason"),
+    "dead_letter": _event(
+        "the broker gave up on a step's message", _WARNING, *_STEP, "queue", "wanted"
+    ),
+    "dead_letter_kept": _event("a dead letter cannot be read", _ERROR, "queue", "reason"),
     "incarnation_started": _event("a worker process began", _INFO, *_WORKER, "queues"),
     "incarnation_ended": _event("a worker process ended", _INFO, *_WORKER, "reason"),
     "incarnation_declared_dead": _event("a worker process is gone", _WARNING, *_WORKER, "proof"),

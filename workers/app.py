@@ -23,6 +23,7 @@ from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.settings import Settings
 from workers import tasks
 from workers.crew import Crew
+from workers.dead_letters import DeadLetters
 from workers.queues import step_queues
 from workers.reserved import Reserved
 from workers.worker import Worker
@@ -44,7 +45,7 @@ def attach(
     attached: Any = app
     attached.orchestrator = crew
     attached.Worker = app.subclass_with_self(Worker)
-    attached.steps["consumer"].add(Reserved)
+    attached.steps["consumer"].update({Reserved, DeadLetters})
     attached.amqp.queues_cls = step_queues(ours.__contains__)
     tasks.register(app, crew)
     return app

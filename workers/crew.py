@@ -203,6 +203,14 @@ class Crew:
         """Have another message sent for a step that this worker has no slot for."""
         return _the(self._database).run(sweeping.offer_again, message.address, message.number)
 
+    def put_off(self, message: StepMessage) -> bool:
+        """Have another message sent, after a pause, for a step whose message is a dead letter."""
+        return _the(self._database).run(sweeps.put_off, message, self.settings)
+
+    def set_aside(self, **letter: Any) -> None:
+        """Put a dead letter that is no message of ours into quarantine."""
+        _the(self._database).run(sweeps.set_aside, **letter)
+
     def redrive(self) -> int:
         """Sweep once, on behalf of beat; return how many rows were looked at."""
         process = self.step_process

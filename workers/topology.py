@@ -19,12 +19,15 @@ import kombu
 
 #: How often a message may come back from a dying consumer before it is dead-lettered.
 DELIVERY_LIMIT = 5
-#: Dead letters are hints for an operator; the rows know better. The oldest are dropped beyond this.
+#: Dead letters are hints, the rows know better. The oldest are dropped beyond this number.
 DEAD_LETTERS_KEPT = 10_000
+#: How the name of a queue of dead letters ends.
+DEAD = ".dead"
 
 EXCHANGE = kombu.Exchange("orchestrator", type="topic", durable=True)
 
 QUORUM = "quorum"
+_DEAD_LETTERS = {"x-queue-type": QUORUM, "x-max-length": DEAD_LETTERS_KEPT}
 
 
 class StepQueue(kombu.Queue):
@@ -41,6 +44,29 @@ class StepQueue(kombu.Queue):
             else:
                 _declare_dead_letters(channel, self.name)
         return super().queue_declare(nowait=nowait, passive=passive, channel=channel)
+
+
+class DeadLetterQueue(kombu.Queue):
+    """A queue of dead letters."""
+
+    def queue_declare(
+        self, nowait: bool = False, passive: bool = False, channel: Any = None
+    ) -> Any:
+        """Declare the queue unless it exists."""
+        channel = channel or self.channel
+        passive = passive or exists(channel.connection, self.name)
+        return super().queue_declare(nowait=nowait, passive=passive, channel=channel)
+
+
+def dead_letter_queue(queue: str) -> DeadLetterQueue:
+    """Return the declaration of the queue that takes the dead letters of ``queue``."""
+    return DeadLetterQueue(
+        dead_letters(queue),
+        exchange=kombu.Exchange(""),
+        routing_key=dead_letters(queue),
+        durable=True,
+        queue_arguments=_DEAD_LETTERS,
+    )
 
 
 def step_queue(name: str, *, is_amqp: bool) -> StepQueue:
@@ -66,7 +92,7 @@ def arguments(queue: str) -> dict[str, Any]:
 
 def dead_letters(queue: str) -> str:
     """Return the name of the queue that takes the dead letters of ``queue``."""
-    return f"{queue}.dead"
+    return f"{queue}{DEAD}"
 
 
 def exists(connection: amqp.Connection, queue: str) -> bool:
@@ -85,5 +111,5 @@ def _declare_dead_letters(channel: amqp.Channel, queue: str) -> None:
         dead_letters(queue),
         durable=True,
         auto_delete=False,
-        arguments={"x-queue-type": QUORUM, "x-max-length": DEAD_LETTERS_KEPT},
+        arguments=_DEAD_LETTERS,
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrator import codec, telemetry
+from orchestrator.errors import InvalidInput
 from orchestrator.lifecycle import CLOSING_EXECUTION
 from orchestrator.records import StepMessage
 from orchestrator.runtime.messages import of_attended
@@ -93,6 +96,59 @@ def close_in_doubt(connection: Connection, row: Attended, settings: Settings) ->
             unsent_after=settings.unsent_after,
         )
         return recorded.kind in {"recorded", "settled"}
+
+
+def put_off(connection: Connection, message: StepMessage, settings: Settings) -> bool:
+    """Heed a dead letter: want another message after a pause that grows with every one sent.
+
+    Only deaths of workers condemn a step. False when the row does not wait for this message: it has
+    another one under way, runs, waits for its time, or has ended.
+    """
+    wanted = sweeping.put_off(
+        connection, message.address, message.number, pause=settings.unsent_after
+    )
+    address = message.address
+    telemetry.emit(
+        "dead_letter",
+        execution_id=address.execution_id,
+        flow=message.task.partition(".")[0],
+        step=address.name,
+        scope=address.scope,
+        run=address.run,
+        queue=message.queue,
+        wanted=wanted,
+    )
+    return wanted
+
+
+def set_aside(
+    connection: Connection,
+    *,
+    queue: str,
+    problem: str,
+    properties: Mapping[str, object],
+    body: bytes,
+) -> None:
+    """Keep a dead letter that is no message of ours in quarantine, with all that came with it."""
+    try:
+        text: str | bytes = body.decode()
+    except UnicodeDecodeError:
+        text = body
+    try:
+        around = codec.encode(dict(properties))
+    except InvalidInput:
+        around = codec.encode(repr(properties))
+    sweeping.set_aside(
+        connection,
+        "dead letter",
+        {
+            "problem": codec.encode(problem),
+            "queue": queue,
+            "properties": around,
+            "body": codec.encode(text),
+        },
+    )
+    telemetry.emit("dead_letter_kept", queue=queue, reason=problem)
 
 
 def expire_completed(

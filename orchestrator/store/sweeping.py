@@ -8,7 +8,8 @@ their own locks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -239,6 +240,49 @@ def offer_again(connection: Connection, address: StepAddress, number: int) -> bo
             (*address, number),
         ).rowcount
         == 1
+    )
+
+
+def put_off(connection: Connection, address: StepAddress, number: int, *, pause: timedelta) -> bool:
+    """Want a new message for a ready step run, whose newest one, ``number``, died, after a pause.
+
+    The pause doubles with each message that nobody has claimed.
+    """
+    return (
+        connection.execute(
+            """
+            UPDATE orchestrator.steps s
+               SET due_at = orchestrator.now() + %(pause)s * factor,
+                   attend_at = orchestrator.now() + %(pause)s * factor
+              FROM (SELECT r.execution_id, r.name, r.scope, r.run,
+                           power(2, least(greatest(r.dispatch - r.claimed - 1, 0), 6)) AS factor
+                      FROM orchestrator.steps r
+                     WHERE r.execution_id = %(execution)s AND r.name = %(name)s
+                       AND r.scope = %(scope)s AND r.run = %(run)s AND r.status = 'ready'
+                       AND r.dispatch = %(number)s AND r.due_at IS NULL
+                       FOR NO KEY UPDATE) d
+             WHERE (s.execution_id, s.name, s.scope, s.run)
+                 = (d.execution_id, d.name, d.scope, d.run)
+            """,
+            {
+                "pause": pause,
+                "execution": address.execution_id,
+                "name": address.name,
+                "scope": address.scope,
+                "run": address.run,
+                "number": number,
+            },
+        ).rowcount
+        == 1
+    )
+
+
+def set_aside(connection: Connection, reason: str, detail: Mapping[str, object]) -> None:
+    """Put a message that belongs to no step run into quarantine."""
+    connection.execute(
+        "INSERT INTO orchestrator.quarantine (at, reason, detail)"
+        " VALUES (orchestrator.now(), %s, %s::jsonb)",
+        (reason, json.dumps(dict(detail))),
     )
 
 
