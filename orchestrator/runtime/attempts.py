@@ -53,7 +53,7 @@ def time_out(
         may_continue=lambda _name, _scope: False,
     )
     try:
-        _, answer = commit(database, attempt, settings)
+        answer = commit(database, attempt, settings)
     except LeaseLost:
         return None
     telemetry.emit(

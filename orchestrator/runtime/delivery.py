@@ -290,13 +290,13 @@ class Delivery:
             may_continue=may_continue,
         )
         try:
-            return commit(self.database, attempt, self.settings)
+            return committed(self.database, attempt, self.settings)
         except Exception as error:
             if not is_refusal(error):
                 raise
             refused = Failed(bodies.describe(error, claimed.attempt))
             attempt = replace(attempt, outcome=refused, nonce=_nonce())
-            return commit(self.database, attempt, self.settings)
+            return committed(self.database, attempt, self.settings)
 
     def _beat(self, claimed: Claimed, data: Any) -> bool:
         """Renew a running body's lease and store its progress; return whether it should stop."""
@@ -312,7 +312,12 @@ class Delivery:
         return not held or held[0][1]
 
 
-def commit(
+def commit(database: Database, attempt: record.Attempt, settings: Settings) -> Recorded:
+    """Record an attempt; see `committed`."""
+    return committed(database, attempt, settings)[1]
+
+
+def committed(
     database: Database, attempt: record.Attempt, settings: Settings
 ) -> tuple[Outcome, Recorded]:
     """Record an attempt by the fast form, else the full one; repeated, find the first answer.
@@ -370,4 +375,4 @@ def _nonce() -> int:
     return secrets.randbits(63)
 
 
-__all__ = ["Delivery", "Ended", "Running", "commit"]
+__all__ = ["Delivery", "Ended", "Running", "commit", "committed"]

@@ -22,6 +22,7 @@ def attempt_of(worker: Worker, claimed, value: object = 1, nonce: int | None = N
     return record.Attempt(
         claimed=claimed,
         registered=registered,
+        catalogue=lab.catalogue,
         outcome=Succeeded(value, str(value)),
         head=claimed.address,
         holder=worker.id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import psycopg
@@ -12,7 +13,10 @@ import pytest
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.store import migrate
 
-REVISIONS = ("0001", "0002")
+REVISIONS = tuple(
+    sorted(file.stem[:4] for file in (Path(migrate.__file__).parent / "migrations").rglob("0*.py"))
+)
+NEWEST = REVISIONS[-1]
 
 
 def _claim_to_be(url: str, revision: str) -> None:
@@ -63,18 +67,19 @@ def test_working_on_an_unmigrated_database_names_the_command(empty_database_url:
         migrate.require_current(empty_database_url)
 
     assert str(refused.value) == (
-        "the database's schema is at nothing, this release needs 0002: "
+        f"the database's schema is at nothing, this release needs {NEWEST}: "
         "run `orchestrator db upgrade`"
     )
 
 
 def test_a_schema_one_revision_behind_is_refused_and_upgraded(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
-    _claim_to_be(empty_database_url, "0001")
+    before = REVISIONS[-2]
+    _claim_to_be(empty_database_url, before)
 
-    with pytest.raises(Unavailable, match="schema is at 0001, this release needs 0002"):
+    with pytest.raises(Unavailable, match=f"schema is at {before}, this release needs {NEWEST}"):
         migrate.require_current(empty_database_url)
-    assert migrate.status(empty_database_url).pending == ("0002",)
+    assert migrate.status(empty_database_url).pending == (NEWEST,)
 
 
 @pytest.mark.parametrize("act", [migrate.upgrade, migrate.require_current])
@@ -87,7 +92,7 @@ def test_a_schema_of_a_later_release_is_refused(database_url: str, act: object) 
 
     assert migrate.status(database_url).unknown
     assert str(refused.value) == (
-        "the database's schema 9999 is newer than this release, which knows up to 0002: "
+        f"the database's schema 9999 is newer than this release, which knows up to {NEWEST}: "
         "install the release that migrated it"
     )
 

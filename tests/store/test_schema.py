@@ -161,7 +161,7 @@ def test_the_statuses_of_the_constraints_are_those_of_lifecycle(
     connection: psycopg.Connection[Any],
 ) -> None:
     assert set(lifecycle.ExecutionStatus) == _words(connection, "execution_is_lawful_1")
-    assert set(lifecycle.StepStatus) == _words(connection, "step_is_lawful_1")
+    assert set(lifecycle.StepStatus) == _words(connection, "step_is_lawful_2")
 
 
 @pytest.mark.parametrize("status", sorted(lifecycle.ExecutionStatus))
