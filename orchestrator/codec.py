@@ -117,6 +117,14 @@ def canonical(data: JSON) -> str:
     return _write_sorted(data)
 
 
+def address(kind: type, *, where: str = "value") -> str:
+    """Return what `encode` writes as ``$type`` of a class; raise `InvalidInput` as it does."""
+    try:
+        return _public_address(kind)
+    except _RefusedError as refused:
+        raise InvalidInput(refused.sentence(where)) from None
+
+
 class _RefusedError(Exception):
     """Carries the reason up; each container on the way adds its part of the path."""
 

@@ -1,4 +1,4 @@
-"""Writing flows in Python: ``step``, ``flow`` and ``each``.
+"""Writing flows in Python: ``step``, ``flow`` and what stands in a flow body.
 
     @step(retry=Retry(attempts=3), timeout="30s")
     def charge(purchase: Purchase) -> Receipt: ...
@@ -14,60 +14,86 @@ promise, so that type checkers see the flow as the plain program it looks like.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+from pydantic import ValidationError
 
 from orchestrator import codec
 from orchestrator.codec import JSON
 from orchestrator.errors import DefinitionError, InvalidInput
-from orchestrator.flow import functions, inputs, reading, recording
-from orchestrator.flow.definition import Definition, StepOptions
-from orchestrator.flow.graph import (
-    Binding,
-    DictOf,
-    EachNode,
-    Graph,
-    Literal,
-    Output,
-    Param,
-    StepNode,
-)
-from orchestrator.flow.promises import Promise, location
+from orchestrator.flow import calls, functions, inputs, recording, steadiness, syntax
+from orchestrator.flow.building import build
+from orchestrator.flow.calls import call
+from orchestrator.flow.conditions import choose, otherwise, when
+from orchestrator.flow.definition import Definition
+from orchestrator.flow.failures import StepError
+from orchestrator.flow.fanout import each
+from orchestrator.flow.joins import first_n, first_of
+from orchestrator.flow.places import Problem, listed, location
+from orchestrator.flow.promises import Promise, missing, not_
 from orchestrator.flow.recording import Recording
-from orchestrator.flow.steps import Authored, Step, Use, bind, settled, step
+from orchestrator.flow.steps import Step, settled, step
+from orchestrator.flow.uses import Authored, R_co, Use
+from orchestrator.flow.waits import signal, sleep
 
-__all__ = ["Flow", "Step", "each", "flow", "step"]
+__all__ = [
+    "Flow",
+    "Step",
+    "StepError",
+    "build",
+    "call",
+    "choose",
+    "each",
+    "first_n",
+    "first_of",
+    "flow",
+    "missing",
+    "not_",
+    "otherwise",
+    "signal",
+    "sleep",
+    "step",
+    "when",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
-class Flow(Authored[P, R]):
-    """A recorded flow. It is started, or used as the body of an ``each``; it is never called.
+class Flow(Authored[P, R_co]):
+    """A recorded flow. It is started, called in another flow, or the body of an ``each``.
 
     Attributes:
         definition: what is stored of it.
         functions: its steps by function key, those of nested bodies included.
+        calls: the flows that it calls as child executions, by name.
+        signals: the annotation of what each of its signals brings, by node path.
     """
 
-    def __init__(self, function: FunctionType, *, name: str | None, version: str | None) -> None:
+    def __init__(
+        self,
+        function: FunctionType,
+        *,
+        name: str | None,
+        version: str | None,
+        source: Mapping[str, JSON] | None = None,
+    ) -> None:
         super().__init__(function, Use(name or function.__name__))
-        recorded = _record_twice(self.name, function)
+        recorded = _recorded(self)
         self.functions: Mapping[str, Step[..., Any]] = dict(recorded.functions)
-        self.definition = _defined(self, recorded, version)
+        self.calls: Mapping[str, Flow[..., Any]] = dict(recorded.calls)
+        self.signals: Mapping[str, Any] = dict(recorded.signals)
+        self.definition = _defined(self, recorded, version, source)
 
-    def __call__(self, *_: P.args, **__: P.kwargs) -> R:
-        """Refuse: a flow is started, or stands in an ``each``."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Record a child execution if a flow is being recorded; elsewhere refuse."""
         active = recording.current()
         if active is not None:
-            raise DefinitionError(
-                f"{location()}: flow {self.name!r} is called inside flow {active.flow!r}: use"
-                f" each(items, {self.name}), or make it a step"
-            )
+            return cast("R_co", calls.record_flow(active, self, args, kwargs))
         raise DefinitionError(
             f"{location()}: flow {self.name!r} is called like a function: start it with"
             f" Orchestrator.start({self.name}, ...)"
@@ -76,12 +102,47 @@ class Flow(Authored[P, R]):
     def __repr__(self) -> str:
         return f"<flow {self.name} version {self.definition.version}>"
 
+    @overload
     def options(
-        self, *, name: str | None = None, after: object = None, window: int | None = None
-    ) -> Flow[P, R]:
-        """Return the same flow with options for its use in an ``each``, as those of a step."""
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], R_co] | None = None,
+        window: int | None = None,
+        accept: Literal["all"] | None = None,
+    ) -> Flow[P, R_co]: ...
+    @overload
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], R_co] | None = None,
+        window: int | None = None,
+        accept: Literal["any"] | float,
+    ) -> Flow[P, R_co | None]: ...
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], Any] | None = None,
+        window: int | None = None,
+        accept: Literal["all", "any"] | float | None = None,
+    ) -> Any:
+        """Return the same flow with options for its use in another flow, as those of a step."""
         settings = settled(self.use.settings, window=window)
-        return self.used(self.use.changed(name, after, settings))
+        return self.used(
+            self.use.changed(
+                name=name, after=after, accept=accept, on_error=on_error, settings=settings
+            )
+        )
+
+    @property
+    def schema(self) -> Mapping[str, JSON]:
+        """The JSON schema of its input document."""
+        return self.definition.schema
 
     def validate_input(
         self, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -126,11 +187,6 @@ def flow(
 
     def decorate(decorated: Callable[..., Any]) -> Flow[..., Any]:
         checked = functions.checked(decorated, "flow")
-        if inspect.iscoroutinefunction(checked):
-            raise DefinitionError(
-                f"{functions.place(checked)}: flow {checked.__name__!r} is a coroutine: write it"
-                " with plain def, its steps may be coroutines"
-            )
         if version is not None and not (isinstance(version, str) and version):
             raise DefinitionError(
                 f"{functions.place(checked)}: version={version!r} is not text: write version='3'"
@@ -140,144 +196,98 @@ def flow(
     return decorate if function is None else decorate(function)
 
 
-def each(
-    items: Iterable[T],
-    over: Authored[Concatenate[T, P], R],
-    /,
-    *shared: P.args,
-    **named: P.kwargs,
-) -> list[R]:
-    """Run a step or a flow once per item; the value is the list of results, in item order.
-
-    The item is its first argument, ``shared`` and ``named`` are the others, the same for every
-    item.
-    """
-    active = recording.current()
-    if active is None:
-        raise DefinitionError(f"{location()}: each(...) stands in a flow body only")
-    match over:
-        case Step():
-            return cast("list[R]", _record_each_step(active, items, over, shared, named))
-        case Flow():
-            return cast("list[R]", _record_each_flow(active, items, over, shared, named))
-    raise DefinitionError(
-        f"{location()}: each(items, ...) takes a step or a flow, not a {type(over).__qualname__}:"
-        " decorate the function with @step"
-    )
-
-
-def _record_each_step(
-    active: Recording, items: Any, used: Step[..., Any], args: Any, kwargs: Any
-) -> Promise:
-    item, shared = _shared(active, used.name, used.signature, args, kwargs)
-    params = (item, *(name for name, _ in shared))
-    inner = StepNode(used.name, used.function, tuple((name, Param(name)) for name in params))
-    active.keep(used)
-    return _add_each(
-        active,
-        items,
-        used.use,
-        body=Graph(params, (inner,), Output(inner.name)),
-        item=item,
-        shared=shared,
-        options={inner.name: dataclasses.replace(used.settings, window=None)},
-    )
-
-
-def _record_each_flow(
-    active: Recording, items: Any, used: Flow[..., Any], args: Any, kwargs: Any
-) -> Promise:
-    item, given = _shared(active, used.name, used.signature, args, kwargs)
-    bound = {item, *(name for name, _ in given)}
-    # A flow's body binds every parameter, so the defaults it is used with are part of this graph.
-    defaults = used.definition.defaults.items()
-    omitted = tuple((name, Literal(value)) for name, value in defaults if name not in bound)
-    for inner in used.functions.values():
-        active.keep(inner)
-    return _add_each(
-        active,
-        items,
-        used.use,
-        body=used.definition.graph,
-        item=item,
-        shared=(*given, *omitted),
-        options=used.definition.options,
-    )
-
-
-def _add_each(
-    active: Recording,
-    items: Any,
-    use: Use,
-    *,
-    body: Graph,
-    item: str,
-    shared: tuple[tuple[str, Binding], ...],
-    options: Mapping[str, StepOptions],
-) -> Promise:
-    what = f"the items of each {use.name!r}"
-    listed = active.binding(items, what)
-    if isinstance(listed, DictOf) or (
-        isinstance(listed, Literal) and reading.as_list(listed.value) is None
-    ):
-        raise DefinitionError(
-            f"{location()}: {what} are a {type(items).__qualname__}, not a list: write list(...)"
-        )
-    name = active.name(use.name, fixed=use.fixed)
-    active.options[name] = StepOptions(window=use.settings.window, queue=use.settings.queue)
-    active.options.update({f"{name}/{path}": inner for path, inner in options.items()})
-    after = active.after(use.after)
-    return active.add(EachNode(name, listed, item, body, shared, after=after))
-
-
-def _shared(
-    active: Recording, name: str, signature: inspect.Signature, args: Any, kwargs: Any
-) -> tuple[str, tuple[tuple[str, Binding], ...]]:
-    """The parameter that takes the item, and the others with their bindings."""
-    if not signature.parameters:
-        raise DefinitionError(
-            f"{location()}: {name!r} stands in an each, but has no parameter to take the item"
-        )
-    bound = bind(f"each {name!r}", signature, (_ITEM, *args), kwargs)
-    item = next(param for param, value in bound.items() if value is _ITEM)
-    what = f"each {name!r}, argument"
-    shared = (
-        (param, active.binding(value, f"{what} {param!r}"))
-        for param, value in bound.items()
-        if param != item
-    )
-    return item, tuple(shared)
-
-
-_ITEM = object()
-
-
-def _record_twice(name: str, function: FunctionType) -> Recording:
-    one, two = _record(name, function), _record(name, function)
-    differs = recording.difference(one, two)
-    if differs:
-        raise DefinitionError(
-            f"{functions.place(function)}: flow {name!r} is not the same each time it is recorded:"
-            f" {differs}. Clocks, random numbers and new ids belong in steps or in the input"
-        )
+def _recorded(flow: Flow[..., Any]) -> Recording:
+    """Record a flow twice and tell all that is wrong with it at once."""
+    function = cast("FunctionType", flow.body)
+    problems = list(syntax.problems(function))
+    if not syntax.runs_at_once(function):
+        problems = problems or [Problem(functions.place(function), syntax.LATER)]
+        raise DefinitionError(listed(flow.name, problems, function.__code__.co_filename))
+    one = _record(flow, function, problems)
+    if not problems:
+        differs = steadiness.difference(one, _record(flow, function, problems))
+        if differs:
+            problems.append(
+                Problem(
+                    functions.place(function),
+                    f"flow {flow.name!r} is not the same each time it is recorded: {differs}."
+                    " Clocks, random numbers and new ids belong in steps or in the input",
+                )
+            )
+    if problems:
+        raise DefinitionError(listed(flow.name, problems, function.__code__.co_filename))
     return one
 
 
-def _record(name: str, function: FunctionType) -> Recording:
-    recorded = Recording(name, tuple(inspect.signature(function).parameters))
+def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem]) -> Recording:
+    """Record a flow once; what is wrong is added to the problems."""
+    params = {name: flow.annotation(name) for name in flow.signature.parameters}
+    recorded = Recording(flow.name, params)
+    place = functions.place(function)
     with recorded() as promises:
-        value = function(**promises)
-        if value is not None:
-            recorded.result = recorded.binding(value, f"the result of flow {name!r}")
+        try:
+            value = function(**promises)
+            if value is not None:
+                what = f"the result of flow {flow.name!r}"
+                annotation = flow.annotation("return")
+                recorded.result = recorded.argument(value, what, annotation)
+        except DefinitionError as error:
+            recorded.problems.extend(_read(error, place))
+        except ValidationError as error:
+            if not _about_promises(error):
+                raise
+            recorded.refuse(_UNBUILT.format(error.title), at=_raised_at(error, function))
+        except Exception as error:
+            # With problems before it, the error is likely to follow from what stood in for a value.
+            if not (recorded.problems or problems):
+                raise
+            del error
+        for unopened, block in recorded.unopened.values():
+            recorded.refuse(f"{block} opens no block: write 'with {block}:'", at=unopened)
+    problems.extend(recorded.problems)
     return recorded
 
 
-def _defined(flow: Flow[..., Any], recorded: Recording, version: str | None) -> Definition:
+_UNBUILT = "the model {0} was made with a promise: write build({0}, ...) for it"
+
+
+def _read(error: DefinitionError, place: str) -> list[Problem]:
+    found = re.fullmatch(r"(.*?:\d+): (.*)", str(error), re.DOTALL)
+    return [Problem(found[1], found[2]) if found else Problem(place, str(error))]
+
+
+def _about_promises(error: ValidationError) -> bool:
+    def holds(value: object) -> bool:
+        if isinstance(value, dict):
+            return any(map(holds, value.values()))
+        return isinstance(value, Promise)
+
+    return any(holds(problem["input"]) for problem in error.errors(include_url=False))
+
+
+def _raised_at(error: BaseException, function: FunctionType) -> str:
+    """The line of the flow's function, or of its caller's helper, that an error went through."""
+    place, trace = functions.place(function), error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == function.__code__.co_filename:
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _defined(
+    flow: Flow[..., Any],
+    recorded: Recording,
+    version: str | None,
+    source: Mapping[str, JSON] | None,
+) -> Definition:
     place = functions.place(cast("FunctionType", flow.body))
+    parameters = flow.signature.parameters
+    hints = {name: flow.annotation(name) for name in parameters}
     try:
         defaults = {
             name: codec.encode(parameter.default, where=f"the default of {name!r}")
-            for name, parameter in flow.signature.parameters.items()
+            for name, parameter in parameters.items()
             if parameter.default is not inspect.Parameter.empty
         }
         return Definition.of(
@@ -286,6 +296,8 @@ def _defined(flow: Flow[..., Any], recorded: Recording, version: str | None) -> 
             graph=recorded.graph,
             options=recorded.options,
             defaults=defaults,
+            schema=inputs.schema(flow.name, parameters, hints),
+            source=source,
         )
     except (DefinitionError, InvalidInput) as error:
         raise DefinitionError(f"{place}: {error}") from error

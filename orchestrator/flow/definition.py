@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from typing import TypedDict
 
 from orchestrator import codec
 from orchestrator.codec import JSON
@@ -60,6 +61,7 @@ class StepOptions:
         inline: whether a worker may continue with it in its own process without a message.
         max_deaths: how many workers it may kill before it is set aside; None is the setting's.
         window: of an each, how many items are open at once; None is all of them.
+        transactional: whether it is given a connection on which its outcome is stored as well.
     """
 
     retry: Retry = NO_RETRY
@@ -68,6 +70,7 @@ class StepOptions:
     inline: bool = True
     max_deaths: int | None = None
     window: int | None = None
+    transactional: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.retry, Retry):
@@ -76,8 +79,10 @@ class StepOptions:
             raise InvalidInput(f"timeout={self.timeout!r}: an attempt needs time")
         if self.queue is not None and not (isinstance(self.queue, str) and self.queue):
             raise InvalidInput(f"queue={self.queue!r}: write the name of a queue")
-        if not isinstance(self.inline, bool):
-            raise InvalidInput(f"inline={self.inline!r}: write True or False")
+        for name in ("inline", "transactional"):
+            flag = getattr(self, name)
+            if not isinstance(flag, bool):
+                raise InvalidInput(f"{name}={flag!r}: write True or False")
         for name in ("max_deaths", "window"):
             number = getattr(self, name)
             if number is not None and (type(number) is not int or number < 1):
@@ -127,7 +132,8 @@ class Definition:
 
     ``options`` has one entry per node by its path, the names of the eaches around it and its own,
     joined by ``/``: ``index``, ``folder``, ``folder/parse``. ``defaults`` are encoded values of
-    omitted parameters.
+    omitted parameters, ``schema`` the JSON schema of the input document, ``source`` the document
+    that the graph was loaded from.
     """
 
     name: str
@@ -136,6 +142,8 @@ class Definition:
     graph: Graph
     options: Mapping[str, StepOptions] = field(default_factory=dict)
     defaults: Mapping[str, JSON] = field(default_factory=dict)
+    schema: Mapping[str, JSON] = field(default_factory=dict)
+    source: Mapping[str, JSON] | None = None
 
     @classmethod
     def of(
@@ -146,6 +154,8 @@ class Definition:
         version: str | None = None,
         options: Mapping[str, StepOptions] | None = None,
         defaults: Mapping[str, JSON] | None = None,
+        schema: Mapping[str, JSON] | None = None,
+        source: Mapping[str, JSON] | None = None,
     ) -> Definition:
         """Return the checked definition of a graph; its version is by default its fingerprint's."""
         problem = validation.name_problem(name)
@@ -166,6 +176,8 @@ class Definition:
             graph=graph,
             options=dict(options or {}),
             defaults=dict(defaults or {}),
+            schema=dict(schema or {}),
+            source=None if source is None else dict(source),
         )
 
     def step_options(self, path: str) -> StepOptions:
@@ -177,11 +189,16 @@ class Definition:
         return documents.write_graph(self.graph)
 
     def options_json(self) -> dict[str, JSON]:
-        """Return options and defaults as a JSON object: what a registration may replace."""
-        return {
+        """Return what stands beside the graph as a JSON object: a registration may replace it."""
+        written: dict[str, JSON] = {
             "steps": {path: self.options[path].to_json() for path in sorted(self.options)},
             "defaults": dict(self.defaults),
         }
+        if self.schema:
+            written["schema"] = dict(self.schema)
+        if self.source is not None:
+            written["source"] = dict(self.source)
+        return written
 
     def to_json(self) -> dict[str, JSON]:
         """Return the whole definition as one JSON object."""
@@ -214,12 +231,10 @@ class Definition:
             raise DefinitionError(f"flow {name!r}: there is no graph")
         try:
             graph = documents.read_graph(document["graph"])
-            options, defaults = _read_options(document.get("options") or {})
+            beside = _read_beside(document.get("options") or {})
         except (DefinitionError, InvalidInput) as error:
             raise DefinitionError(f"flow {name!r}: {error}") from error
-        definition = cls.of(
-            name=name, version=version, graph=graph, options=options, defaults=defaults
-        )
+        definition = cls.of(name=name, version=version, graph=graph, **beside)
         if document.get("fingerprint", definition.fingerprint) != definition.fingerprint:
             raise DefinitionError(
                 f"flow {name!r}: the graph has the fingerprint {definition.fingerprint}, the"
@@ -234,18 +249,28 @@ def fingerprint(graph: Graph) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _read_options(document: JSON) -> tuple[dict[str, StepOptions], dict[str, JSON]]:
+class _Beside(TypedDict):
+    options: dict[str, StepOptions]
+    defaults: dict[str, JSON]
+    schema: dict[str, JSON]
+    source: dict[str, JSON] | None
+
+
+def _read_beside(document: JSON) -> _Beside:
     if not isinstance(document, dict):
         raise DefinitionError("options: expected an object")
-    for unknown in sorted(document.keys() - {"steps", "defaults"}):
+    for unknown in sorted(document.keys() - {"steps", "defaults", "schema", "source"}):
         raise DefinitionError(f"options: unknown field {unknown!r}")
     steps, defaults = document.get("steps", {}), document.get("defaults", {})
     if not isinstance(steps, dict) or not isinstance(defaults, dict):
         raise DefinitionError("options: expected the objects 'steps' and 'defaults'")
+    schema, source = document.get("schema", {}), document.get("source")
+    if not isinstance(schema, dict) or not isinstance(source, dict | None):
+        raise DefinitionError("options: expected the objects 'schema' and 'source'")
     options = {}
     for path, written in steps.items():
         try:
             options[path] = StepOptions.from_json(written)
         except InvalidInput as error:
             raise DefinitionError(f"options of {path!r}: {error}") from error
-    return options, defaults
+    return _Beside(options=options, defaults=defaults, schema=schema, source=source)

@@ -5,7 +5,6 @@ Arguments travel by parameter name, so only parameters that can be given by name
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 import typing
@@ -14,9 +13,29 @@ from types import FunctionType
 from typing import Any
 
 from orchestrator.errors import DefinitionError
-from orchestrator.flow.promises import location
+from orchestrator.flow.places import location, place
+from orchestrator.flow.shapes import near_miss
+
+__all__ = [
+    "bind",
+    "checked",
+    "hints",
+    "is_generator",
+    "key",
+    "namespace",
+    "near_miss",
+    "place",
+    "transaction_kind",
+]
 
 _Kind = inspect.Parameter
+
+#: What a transactional step may be given, by the class of its first parameter.
+_TRANSACTIONS = {
+    ("sqlalchemy.engine.base", "Connection"): "core",
+    ("sqlalchemy.orm.session", "Session"): "session",
+    ("psycopg", "Connection"): "psycopg",
+}
 
 
 def key(function: FunctionType) -> str:
@@ -31,12 +50,6 @@ def key(function: FunctionType) -> str:
     return f"{module}:{function.__qualname__}"
 
 
-def place(function: FunctionType) -> str:
-    """Return ``file:line`` of a function's definition."""
-    code = getattr(inspect.unwrap(function), "__code__", function.__code__)
-    return f"{code.co_filename}:{code.co_firstlineno}"
-
-
 def checked(function: object, role: str) -> FunctionType:
     """Return ``function`` if it can be a step or flow (the ``role``), else refuse it."""
     if not isinstance(function, FunctionType):
@@ -47,7 +60,7 @@ def checked(function: object, role: str) -> FunctionType:
     where = f"{place(function)}: {role} {function.__name__!r}"
     if function.__name__ == "<lambda>":
         raise DefinitionError(f"{place(function)}: a lambda has no name: write the {role} with def")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if role == "step" and is_generator(function):
         raise DefinitionError(f"{where} is a generator: return a list instead of yielding")
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in {_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD}:
@@ -62,20 +75,44 @@ def checked(function: object, role: str) -> FunctionType:
     return function
 
 
+def is_generator(function: FunctionType) -> bool:
+    """Return whether a function yields, plain or as a coroutine."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def transaction_kind(function: FunctionType, names: dict[str, Any] | None) -> str:
+    """Return what the first parameter of a transactional step is: core, session or psycopg."""
+    where = f"{place(function)}: the transactional step {function.__name__!r}"
+    cure = (
+        "annotate its first parameter with sqlalchemy.Connection, sqlalchemy.orm.Session or"
+        f" psycopg.Connection: def {function.__name__}(tx: Connection, ...)"
+    )
+    parameters = list(inspect.signature(function).parameters)
+    if inspect.iscoroutinefunction(function):
+        raise DefinitionError(
+            f"{where} is a coroutine: its transaction belongs to one thread; write it with def"
+        )
+    if not parameters:
+        raise DefinitionError(f"{where} takes no transaction: {cure}")
+    annotation = hints(function, names).get(parameters[0])
+    kind = typing.get_origin(annotation) or annotation
+    for base in getattr(kind, "__mro__", ()):
+        found = _TRANSACTIONS.get((base.__module__, base.__qualname__))
+        if found is not None:
+            return found
+    raise DefinitionError(f"{where} has the first parameter {parameters[0]!r}: {cure}")
+
+
 def bind(signature: inspect.Signature, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return the bound arguments; raise TypeError with a near miss for an unknown name."""
     try:
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        hint = near_miss(unknown[0], signature.parameters) if unknown else ""
-        raise TypeError(f"{error}{hint}") from None
-
-
-def near_miss(name: str, known: Iterable[str]) -> str:
-    """Return ``, did you mean 'x'?`` for a name that is nearly one of the known ones."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+        if not unknown:
+            raise
+        hint = near_miss(unknown[0], signature.parameters)
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}{hint}") from None
 
 
 def namespace(function: FunctionType) -> dict[str, Any] | None:

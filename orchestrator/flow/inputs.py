@@ -6,6 +6,7 @@ field.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 from orchestrator import codec
 from orchestrator.codec import JSON
@@ -29,6 +30,32 @@ def from_python(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -
 def from_document(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, JSON]:
     """Return JSON values, read as the annotations say, as an encoded document."""
     return _encoded(flow, given, hints, _from_json)
+
+
+def schema(
+    flow: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
+) -> dict[str, JSON]:
+    """Return the JSON schema of a flow's input document; a parameter may be anything if unknown."""
+    definitions: dict[str, JSON] = {}
+    properties: dict[str, JSON] = {}
+    for name in parameters:
+        adapter = _adapter(hints[name]) if name in hints else None
+        written: dict[str, JSON] = {}
+        if adapter is not None:
+            with contextlib.suppress(PydanticUserError, PydanticInvalidForJsonSchema):
+                written = adapter.json_schema(ref_template="#/$defs/{model}")
+        inner = written.pop("$defs", None)
+        definitions.update(inner if isinstance(inner, dict) else {})
+        properties[name] = written
+    empty = inspect.Parameter.empty
+    document: dict[str, JSON] = {
+        "title": flow,
+        "type": "object",
+        "properties": properties,
+        "required": [name for name, given in parameters.items() if given.default is empty],
+        "additionalProperties": False,
+    }
+    return {**document, "$defs": definitions} if definitions else document
 
 
 def check_names(flow: str, document: Mapping[str, Any], signature: inspect.Signature) -> None:

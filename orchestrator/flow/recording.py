@@ -1,36 +1,29 @@
 """Recording: a flow's function is called once with promises, and what it calls becomes nodes.
 
-A recording knows names, bindings and places in the user's files; it knows no decorator. Every flow
-is recorded twice, and both graphs must be the same: that finds clocks, random numbers and ids made
-in a flow body.
+A recording knows names, bindings, blocks and places in the user's files; it knows no decorator.
+What is wrong is kept with its place, and recording goes on as far as it can, so that all problems
+of a flow are told at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import codec
 from orchestrator.errors import DefinitionError, InvalidInput
-from orchestrator.flow import documents, validation
+from orchestrator.flow import documents, presence, shapes, validation
+from orchestrator.flow.bindings import Binding, DictOf, ListOf, Literal, Output, Param
 from orchestrator.flow.definition import StepOptions
-from orchestrator.flow.graph import (
-    Binding,
-    DictOf,
-    EachNode,
-    Graph,
-    ListOf,
-    Literal,
-    Node,
-    Output,
-    Param,
-    StepNode,
-)
-from orchestrator.flow.promises import Promise, binding_of, described, location, recording_of
+from orchestrator.flow.graph import Graph, Node
+from orchestrator.flow.places import Problem, location
+from orchestrator.flow.promises import Promise, described, told
 
 if TYPE_CHECKING:
+    from orchestrator.flow.authoring import Flow
     from orchestrator.flow.steps import Step
 
 _current: ContextVar[Recording | None] = ContextVar("recording", default=None)
@@ -41,135 +34,246 @@ def current() -> Recording | None:
     return _current.get()
 
 
-class Recording:
-    """One pass over a flow's function."""
+def active(construct: str) -> Recording:
+    """Return the recording under way; refuse ``construct`` outside of a flow body."""
+    found = _current.get()
+    if found is None:
+        raise DefinitionError(f"{location()}: {construct} stands in a flow body only")
+    return found
 
-    def __init__(self, flow: str, params: Sequence[str]) -> None:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A ``with when(...):`` around what is being recorded, and the line it was opened at."""
+
+    condition: Binding
+    place: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Closed:
+    """The block that was left last, how deep it lay, and how many nodes there were then."""
+
+    block: Block
+    depth: int
+    nodes: int
+
+
+class Recording:
+    """One pass over a flow's function.
+
+    Attributes:
+        calls: the flows it calls, by name.
+        signals: the annotations of the signals it waits for, by node path.
+        blocks: the conditions around what is being recorded, outermost first.
+        closed: the block that an ``otherwise`` may follow.
+        unopened: blocks that were made and not yet put into a ``with``: their place and name.
+    """
+
+    def __init__(self, flow: str, params: Mapping[str, Any]) -> None:
         self.flow = flow
-        self.params = tuple(params)
+        self.params = dict(params)
         self.nodes: list[Node] = []
         self.options: dict[str, StepOptions] = {}
         self.functions: dict[str, Step[..., Any]] = {}
+        self.calls: dict[str, Flow[..., Any]] = {}
+        self.signals: dict[str, Any] = {}
         self.places: dict[str, str] = {}
         self.result: Binding | None = None
+        self.problems: list[Problem] = []
+        self.blocks: list[Block] = []
+        self.closed: Closed | None = None
+        self.unopened: dict[object, tuple[str, str]] = {}
+        self._origins: dict[str, tuple[Block, ...]] = {}
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[dict[str, Promise]]:
         """Make this the current recording and hand out the promises of the parameters."""
         token = _current.set(self)
         try:
-            yield {name: Promise(Param(name), self) for name in self.params}
+            yield {name: Promise(Param(name), self, kind) for name, kind in self.params.items()}
         finally:
             _current.reset(token)
 
     @property
     def graph(self) -> Graph:
         """What was recorded."""
-        return Graph(self.params, tuple(self.nodes), self.result)
+        return Graph(tuple(self.params), tuple(self.nodes), self.result)
 
-    def add(self, node: Node) -> Promise:
-        """Add a node and return the promise of its value."""
+    def refuse(self, message: str, at: str | None = None) -> bool:
+        """Keep a problem of the line under way; return whether it is a new one.
+
+        Raises DefinitionError when this is no longer the recording under way.
+        """
+        problem = Problem(at or location(), message)
+        if _current.get() is not self:
+            raise DefinitionError(str(problem))
+        known = problem in self.problems
+        if not known:
+            self.problems.append(problem)
+        return not known
+
+    def refused(self, message: str) -> Promise:
+        """Keep a problem; return a promise that takes whatever follows."""
+        self.refuse(message)
+        return self.unknown()
+
+    def unknown(self) -> Promise:
+        """Return what stands for a value that was refused."""
+        return Promise(None, self)
+
+    def add(self, node: Node, annotation: Any = Any) -> Promise:
+        """Add a node under the conditions around it; return the promise of its value."""
+        conditions = tuple(dict.fromkeys(map(_Same, (block.condition for block in self.blocks))))
+        placed = dataclasses.replace(node, conditions=tuple(same.binding for same in conditions))
+        self.nodes.append(placed)
+        self._origins[node.name] = tuple(self.blocks)
+        self.places.setdefault(node.name, location())
+        return Promise(Output(node.name), self, annotation)
+
+    def add_handler(self, node: Node) -> None:
+        """Add a node that handles another; it is ordered by the failure alone."""
         self.nodes.append(node)
-        self.places[node.name] = location()
-        return Promise(Output(node.name), self)
+        self._origins[node.name] = ()
+        self.places.setdefault(node.name, location())
 
     def keep(self, step: Step[..., Any]) -> None:
         """Remember a step's function; one key must not mean two functions."""
         known = self.functions.setdefault(step.function, step)
         if known.body is not step.body:
-            raise DefinitionError(
-                f"{location()}: flow {self.flow!r} uses two functions under the key"
-                f" {step.function!r}: a worker could not tell them apart; give them different names"
+            self.refuse(
+                f"flow {self.flow!r} uses two functions under the key {step.function!r}: a worker"
+                " could not tell them apart; give them different names"
             )
 
-    def name(self, base: str, *, fixed: bool) -> str:
+    def keep_call(self, flow: Flow[..., Any]) -> None:
+        """Remember a flow that is called; one name must not mean two flows."""
+        known = self.calls.setdefault(flow.name, flow)
+        if known.body is not flow.body:
+            self.refuse(
+                f"flow {self.flow!r} calls two flows of the name {flow.name!r}: give one of them"
+                " another name with flow(name=...)"
+            )
+
+    def name(self, base: str, *, fixed: bool = False) -> str:
         """Return the name of the next node: a fixed one as it is, others numbered from 2 on."""
         problem = validation.name_problem(base)
-        if problem:
-            raise DefinitionError(f"{location()}: {problem}; choose one with .options(name=...)")
-        if base not in self.places:
+        if problem is None and base not in self.places:
+            self.places[base] = location()
             return base
-        if fixed:
-            raise DefinitionError(
-                f"{location()}: the name {base!r} was given at {self.places[base]} already"
-            )
+        if problem is None and fixed:
+            problem = f"the name {base!r} was given at {self.places[base]} already"
         number = 2
         while f"{base}_{number}" in self.places:
             number += 1
         numbered = f"{base}_{number}"
-        problem = validation.name_problem(numbered)
-        if problem:
-            raise DefinitionError(f"{location()}: {problem}; choose one with .options(name=...)")
+        problem = problem or validation.name_problem(numbered)
+        if problem is not None:
+            self.refuse(f"{problem}; choose one with .options(name=...)")
+        self.places[numbered] = location()
         return numbered
 
     def after(self, promises: Sequence[Promise]) -> tuple[str, ...]:
         """Return the names of the nodes that ``.options(after=...)`` was given."""
         names = []
         for promise in promises:
-            match self._own(promise):
+            match self.own(promise):
                 case Output(node):
                     names.append(node)
                 case Param(name):
-                    raise DefinitionError(
-                        f"{location()}: after= takes results of steps; the parameter {name!r} is"
-                        " there from the start"
+                    self.refuse(
+                        f"after= takes results of steps; the parameter {name!r} is there from the"
+                        " start"
+                    )
+                case Literal():  # stands for what was refused
+                    pass
+                case _:
+                    self.refuse(
+                        f"after= takes results of steps, not {described(promise)}: name the step"
+                        " it comes from"
                     )
         return tuple(names)
+
+    def argument(self, value: object, what: str, annotation: Any, parameter: str = "") -> Binding:
+        """Return a value as a binding, for a place whose annotation says whether it may be None.
+
+        ``what`` names the place in messages, ``parameter`` the parameter that could admit None.
+        """
+        binding = self.binding(value, what)
+        around = [block.condition for block in self.blocks]
+        conditions = {node.name: node.conditions for node in self.nodes}
+        for node, condition in presence.doubtful(binding, annotation, around, conditions):
+            self.refuse(
+                f"{what}: the result of step {node!r} may be missing here: it runs only under the"
+                f" condition of {self._block(node, condition)}; use it in that block, merge it"
+                f" with first_of(...), or let it be None{_admitting(parameter, annotation)}"
+            )
+        return binding
 
     def binding(self, value: object, what: str, depth: int = 0) -> Binding:
         """Return a value of the flow body as a binding; ``what`` names it in messages."""
         if isinstance(value, Promise):
-            return self._own(value)
+            return self.own(value)
         if not _holds_promise(value):
-            return _literal(value, what)
+            return self._literal(value, what)
         if depth > documents.MAX_BINDING_DEPTH:
-            raise DefinitionError(
-                f"{location()}: {what} is nested deeper than {documents.MAX_BINDING_DEPTH} levels,"
-                " or contains itself"
+            self.refuse(
+                f"{what} is nested deeper than {documents.MAX_BINDING_DEPTH} levels, or contains"
+                " itself"
             )
+            return Literal(None)
         if isinstance(value, dict):
-            for key in value:
+            entries = []
+            for key, part in value.items():
                 if not isinstance(key, str):
-                    raise DefinitionError(
-                        f"{location()}: {what}: the key {key!r} beside a promise is not text"
-                    )
-            entries = ((key, self.binding(part, what, depth + 1)) for key, part in value.items())
+                    self.refuse(f"{what}: the key {key!r} beside a promise is not text")
+                    continue
+                entries.append((key, self.binding(part, what, depth + 1)))
             return DictOf(tuple(entries))
-        assert isinstance(value, list | tuple)  # noqa: S101 - _holds_promise looks into no other
-        return ListOf(tuple(self.binding(part, what, depth + 1) for part in value))
+        if isinstance(value, list) or type(value) is tuple:
+            return ListOf(tuple(self.binding(part, what, depth + 1) for part in value))
+        kind = type(value).__name__
+        self.refuse(f"{what} is a {kind} that holds a promise: write build({kind}, ...) for it")
+        return Literal(None)
 
-    def _own(self, promise: Promise) -> Param | Output:
-        origin = recording_of(promise)
-        if origin is self:
-            return binding_of(promise)
-        other = origin.flow if isinstance(origin, Recording) else "?"
-        raise DefinitionError(
-            f"{location()}: {described(promise)} of flow {other!r} is used in another recording, of"
-            f" flow {self.flow!r}: a promise belongs to the one call of its flow body; pass the"
+    def own(self, promise: Promise) -> Binding:
+        """Return the binding of a promise of this recording; refuse one of another."""
+        known = told(promise)
+        if known.recording is self:
+            return Literal(None) if known.binding is None else known.binding
+        self.refuse(
+            f"{described(promise)} of flow {known.recording.flow!r} is used in another recording,"
+            f" of flow {self.flow!r}: a promise belongs to the one call of its flow body; pass the"
             " value through a parameter"
         )
+        return Literal(None)
+
+    def _literal(self, value: object, what: str) -> Literal:
+        try:
+            return Literal(codec.encode(value, where=what))
+        except InvalidInput as error:
+            self.refuse(f"{error}. In a flow body: pass it in the input, or make it in the step")
+            return Literal(None)
+
+    def _block(self, node: str, condition: Binding) -> str:
+        places = [
+            b.place for b in self._origins.get(node, ()) if _Same(b.condition) == _Same(condition)
+        ]
+        return places[0] if places else self.places[node]
 
 
-def difference(one: Recording, two: Recording) -> str | None:
-    """Return what differs between two recordings of one flow, with its place, or None."""
-    for first, second in zip(one.nodes, two.nodes, strict=False):
-        if first.name != second.name:
-            return (
-                f"step {first.name!r} ({one.places[first.name]}) was recorded first, step"
-                f" {second.name!r} ({two.places[second.name]}) second"
-            )
-        where = f"step {first.name!r} ({one.places[first.name]})"
-        for part, before, now in _parts(first, second):
-            if before != now:
-                return f"{where}: {part} was {before} first and {now} second"
-        if one.options.get(first.name) != two.options.get(first.name):
-            return f"{where}: its options were not the same"
-    longer = one if len(one.nodes) > len(two.nodes) else two
-    for node in longer.nodes[min(len(one.nodes), len(two.nodes)) :]:
-        return f"step {node.name!r} ({longer.places[node.name]}) was recorded only once"
-    if _text(one.result) != _text(two.result):
-        return "the value it returned"
-    return None
+class _Same:
+    """A binding that equals another if both are written alike: True is not 1 there."""
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self._text = codec.canonical(documents.write_binding(binding))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
 
 def holds_promise(values: Sequence[object]) -> bool:
@@ -177,53 +281,21 @@ def holds_promise(values: Sequence[object]) -> bool:
     return any(isinstance(value, Promise) for value in values)
 
 
-def _parts(one: Node, two: Node) -> Iterator[tuple[str, str, str]]:
-    yield "what it runs", _runs(one), _runs(two)
-    before, now = dict(_named(one)), dict(_named(two))
-    for name in sorted(before.keys() | now.keys()):
-        yield f"the argument {name!r}", _text(before.get(name)), _text(now.get(name))
-    yield "after", str(one.after), str(two.after)
-
-
-def _runs(node: Node) -> str:
-    match node:
-        case StepNode():
-            return node.function
-        case EachNode():
-            return codec.canonical(documents.write_graph(node.body))
-
-
-def _named(node: Node) -> Iterator[tuple[str, Binding]]:
-    match node:
-        case StepNode():
-            yield from node.arguments
-        case EachNode():
-            yield "items", node.items
-            yield from node.shared
-
-
-def _text(binding: Binding | None) -> str:
-    # As text, because True == 1 and 1 == 1.0.
-    return "nothing" if binding is None else codec.canonical(documents.write_binding(binding))
+def _admitting(parameter: str, annotation: Any) -> str:
+    return f": {parameter}: {shapes.label(annotation)} | None" if parameter else ""
 
 
 def _holds_promise(value: object, depth: int = 0) -> bool:
-    """Whether a list or dict must stay open; where the nesting has no end the codec says so."""
+    """Whether a value must stay open; where the nesting has no end the codec says so."""
     if isinstance(value, Promise):
         return True
     if depth > documents.MAX_BINDING_DEPTH:
         return False
     if isinstance(value, dict):
         return any(_holds_promise(part, depth + 1) for part in value.values())
-    if isinstance(value, list) or type(value) is tuple:
+    if isinstance(value, list | tuple):
         return any(_holds_promise(part, depth + 1) for part in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+        return any(_holds_promise(part, depth + 1) for part in parts)
     return False
-
-
-def _literal(value: object, what: str) -> Literal:
-    try:
-        return Literal(codec.encode(value, where=what))
-    except InvalidInput as error:
-        raise DefinitionError(
-            f"{location()}: {error}. In a flow body: pass it in the input, or make it in the step"
-        ) from error

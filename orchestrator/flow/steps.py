@@ -2,87 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from types import FunctionType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from orchestrator.errors import DefinitionError, InvalidInput
-from orchestrator.flow import durations, functions, recording
+from orchestrator.flow import adoption, calls, durations, functions, recording
+from orchestrator.flow.adoption import CeleryTask
 from orchestrator.flow.definition import DEFAULT_OPTIONS, StepOptions
 from orchestrator.flow.durations import Duration
-from orchestrator.flow.graph import StepNode
-from orchestrator.flow.promises import Promise, location
-from orchestrator.flow.recording import Recording
+from orchestrator.flow.failures import StepError
+from orchestrator.flow.places import location
 from orchestrator.flow.retry import Retry
+from orchestrator.flow.uses import Authored, R_co, Use
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Use:
-    """What ``.options`` says of one use of a step or a flow.
-
-    ``fixed`` means that the name was given for this use and is not to be numbered.
-    """
-
-    name: str
-    fixed: bool = False
-    after: tuple[Promise, ...] = ()
-    settings: StepOptions = DEFAULT_OPTIONS
-
-    def changed(self, name: str | None, after: object, settings: StepOptions) -> Use:
-        """Return this use with what was given; None leaves name and ``after`` as they are."""
-        return Use(
-            name=self.name if name is None else name,
-            fixed=self.fixed or name is not None,
-            after=self.after if after is None else promises(after),
-            settings=settings,
-        )
-
-
-class Authored(Generic[P, R]):
-    """A function of the user's and the options of its use: a step or a flow, so what an each runs.
-
-    Attributes:
-        body: the function itself, for unit tests of coroutine steps.
-        use: its name and options.
-        signature: its parameters.
-    """
-
-    def __init__(self, function: FunctionType, use: Use) -> None:
-        functools.update_wrapper(cast("Any", self), function)
-        self.body: Callable[P, Any] = function
-        self.use = use
-        self.signature = inspect.signature(function)
-        self._namespace = functions.namespace(function)
-
-    @functools.cached_property
-    def hints(self) -> Mapping[str, Any]:
-        """The annotations as types, the result's as ``return``."""
-        return functions.hints(cast("FunctionType", self.body), self._namespace)
-
-    @property
-    def name(self) -> str:
-        """What its nodes are called, numbered when it is used more than once."""
-        return self.use.name
-
-    def used(self, use: Use) -> Self:
-        """Return the same function with another use."""
-        other = copy.copy(self)
-        other.use = use
-        return other
-
-
-class Step(Authored[P, R]):
+class Step(Authored[P, R_co]):
     """A function that runs durably when a flow calls it; outside a flow it is the plain function.
 
     Attributes:
         function: its key, ``module:qualname``.
+        task: the Celery task that was made a step, None of a function.
+        transaction_kind: what a transactional step is given as its first argument, which is no
+            part of its signature: ``core``, ``session`` or ``psycopg``; None of any other.
     """
 
     def __init__(
@@ -90,8 +38,14 @@ class Step(Authored[P, R]):
     ) -> None:
         super().__init__(function, Use(name or function.__name__, settings=settings))
         self.function = functions.key(function)
+        self.task: CeleryTask | None = None
+        self.transaction_kind: str | None = None
+        if settings.transactional:
+            self.transaction_kind = functions.transaction_kind(function, self._namespace)
+            parameters = list(self.signature.parameters.values())
+            self.signature = self.signature.replace(parameters=parameters[1:])
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Record the step if a flow is being recorded, else call the function.
 
         In a flow the declared result stands for a promise; elsewhere a coroutine function gives its
@@ -99,12 +53,17 @@ class Step(Authored[P, R]):
         """
         active = recording.current()
         if active is not None:
-            return cast("R", _record(active, self, args, kwargs))
+            return cast("R_co", calls.record_step(active, self, args, kwargs))
         if recording.holds_promise((*args, *kwargs.values())):
             raise DefinitionError(
                 f"{location()}: step {self.name!r} was given a promise outside of a flow body"
             )
-        return cast("R", self.body(*args, **kwargs))
+        if self.transaction_kind is not None:
+            raise DefinitionError(
+                f"{location()}: the transactional step {self.name!r} is called outside of a flow:"
+                f" give it a connection yourself with {self.name}.body(connection, ...)"
+            )
+        return cast("R_co", self.body(*args, **kwargs))
 
     def __repr__(self) -> str:
         return f"<step {self.name} of {self.function}>"
@@ -119,25 +78,60 @@ class Step(Authored[P, R]):
         """Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.body)
 
+    @overload
     def options(
         self,
         *,
         name: str | None = None,
         after: object = None,
+        on_error: Step[[StepError], R_co] | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
         queue: str | None = None,
         inline: bool | None = None,
         window: int | None = None,
+        accept: Literal["all"] | None = None,
         max_deaths: int | None = None,
-    ) -> Step[P, R]:
+    ) -> Step[P, R_co]: ...
+    @overload
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], R_co] | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        inline: bool | None = None,
+        window: int | None = None,
+        accept: Literal["any"] | float,
+        max_deaths: int | None = None,
+    ) -> Step[P, R_co | None]: ...
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], Any] | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        inline: bool | None = None,
+        window: int | None = None,
+        accept: Literal["all", "any"] | float | None = None,
+        max_deaths: int | None = None,
+    ) -> Any:
         """Return the same step with other options; None leaves an option as it is.
 
         ``after`` takes a promise or a list of promises that must have ended before, though their
-        values are not used. ``window`` counts in ``each`` only. A ``name`` given here is taken as
-        it is: using it twice in a flow is an error.
+        values are not used. ``on_error`` takes a step: it is given the `StepError` when this one
+        has failed for good, and what it returns takes the place of the result. ``window`` and
+        ``accept`` count in ``each`` only: how many items are open at once, and how many must
+        succeed, "all", "any" or a share. A ``name`` given here is taken as it is: using it twice
+        in a flow is an error.
         """
-        given = settled(
+        settings = settled(
             self.settings,
             retry=retry,
             timeout=timeout,
@@ -146,7 +140,11 @@ class Step(Authored[P, R]):
             window=window,
             max_deaths=max_deaths,
         )
-        return self.used(self.use.changed(name, after, given))
+        return self.used(
+            self.use.changed(
+                name=name, after=after, accept=accept, on_error=on_error, settings=settings
+            )
+        )
 
 
 class StepDecorator(Protocol):
@@ -156,6 +154,13 @@ class StepDecorator(Protocol):
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+class TransactionalDecorator(Protocol):
+    """What ``step(transactional=True)`` returns: its first parameter is no part of a call."""
+
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Step[P, R]:
+        """Make the function a step."""
 
 
 @overload
@@ -172,40 +177,53 @@ def step(
     inline: bool = True,
     window: int | None = None,
     max_deaths: int | None = None,
+    transactional: Literal[False] = False,
 ) -> StepDecorator: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+    queue: str | None = None,
+    inline: bool = True,
+    window: int | None = None,
+    max_deaths: int | None = None,
+    transactional: Literal[True],
+) -> TransactionalDecorator: ...
 def step(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
 ) -> Any:
-    """Make a function a step: ``@step``, or ``@step(retry=Retry(attempts=3), timeout="30s")``."""
+    """Make a function a step: ``@step``, or ``@step(retry=Retry(attempts=3), timeout="30s")``.
+
+    With ``transactional=True`` its first parameter is a connection to the database of the flows,
+    of the kind it is annotated with; what it writes there and its result are stored by one commit.
+    """
 
     def decorate(decorated: Callable[..., Any]) -> Step[..., Any]:
+        task = adoption.task_of(decorated)
+        if task is not None:
+            return _adopted(task, name, options)
         checked = functions.checked(decorated, "step")
         return Step(checked, name=name, settings=settled(DEFAULT_OPTIONS, **options))
 
     return decorate if function is None else decorate(function)
 
 
-def _record(active: Recording, used: Step[..., Any], args: Any, kwargs: Any) -> Promise:
-    what = f"step {used.name!r}"
-    bound = bind(what, used.signature, args, kwargs)
-    arguments = tuple(
-        (name, active.binding(value, f"{what}, argument {name!r}")) for name, value in bound.items()
+def _adopted(task: CeleryTask, name: str | None, options: dict[str, Any]) -> Step[..., Any]:
+    """Return a Celery task as a step; calls of its own by others stay what they are."""
+    if options.get("transactional"):
+        raise DefinitionError(f"{location()}: a Celery task takes no transaction: write a step")
+    function = adoption.function_of(task)
+    own = adoption.options_of(task)
+    made: Step[..., Any] = Step(
+        function,
+        name=name or task.__name__,
+        settings=settled(settled(DEFAULT_OPTIONS, **own), **options),
     )
-    name = active.name(used.name, fixed=used.use.fixed)
-    active.keep(used)
-    active.options[name] = dataclasses.replace(used.settings, window=None)
-    return active.add(StepNode(name, used.function, arguments, after=active.after(used.use.after)))
-
-
-def bind(
-    what: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what a call in a flow body binds, by parameter name."""
-    try:
-        bound: dict[str, Any] = functions.bind(signature, args, kwargs).arguments
-    except TypeError as error:
-        raise DefinitionError(f"{location()}: {what}: {error}") from None
-    return bound
+    made.task, made.body = task, cast("Callable[..., Any]", task)
+    made.signature = inspect.signature(adoption.run_of(task))  # without self
+    return made
 
 
 def settled(settings: StepOptions, **given: Any) -> StepOptions:
@@ -222,15 +240,3 @@ def settled(settings: StepOptions, **given: Any) -> StepOptions:
         return dataclasses.replace(settings, **changed)
     except InvalidInput as error:
         raise DefinitionError(f"{location()}: {error}") from error
-
-
-def promises(after: object) -> tuple[Promise, ...]:
-    """Return the promises that ``.options(after=...)`` was given."""
-    given = tuple(after) if isinstance(after, list | tuple) else (after,)
-    for promise in given:
-        if not isinstance(promise, Promise):
-            raise DefinitionError(
-                f"{location()}: after= takes what a step returned, or a list of these, not a"
-                f" {type(promise).__qualname__}"
-            )
-    return cast("tuple[Promise, ...]", given)

@@ -11,16 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import DefinitionError, InvalidInput
+from orchestrator.flow import durations
+from orchestrator.flow.bindings import Binding, Failure, Output, Param, leaves, parts
+from orchestrator.flow.bindings_json import MAX_BINDING_DEPTH
 from orchestrator.flow.graph import (
-    Binding,
+    CallNode,
     EachNode,
     Graph,
+    MergeNode,
     Node,
-    Output,
-    Param,
+    SignalNode,
+    SleepNode,
     StepNode,
-    leaves,
 )
 
 MAX_NODES = 1_000
@@ -100,14 +103,20 @@ def _own(graph: Graph) -> Iterator[str]:
     if graph.result is not None:
         for problem in _references(graph.result, graph, names):
             yield f"the result: {problem}"
+        if any(isinstance(leaf, Failure) for leaf in leaves(graph.result)):
+            yield "the result: a failure is given to its handler only"
 
 
 def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
     problem = name_problem(node.name)
     if problem:
         yield problem
-    for binding in node.bindings:
+    handles = node.handles if isinstance(node, StepNode) else None
+    for binding in (*node.bindings, *node.conditions):
         yield from _references(binding, graph, names)
+        for leaf in leaves(binding):
+            if isinstance(leaf, Failure) and leaf.node != handles:
+                yield f"it takes the failure of {leaf.node!r}, which it does not handle"
     for name in node.after:
         if name not in names:
             yield f"after={name!r} is no step of this level"
@@ -117,8 +126,56 @@ def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
                 yield f"the function {node.function!r} is not written 'module:name'"
             for name in _twice(name for name, _ in node.arguments):
                 yield f"the argument {name!r} is given twice"
+            if node.handles is not None:
+                yield from _handled(node, node.handles, graph, names)
         case EachNode():
             yield from _bound_parameters(node)
+        case MergeNode():
+            yield from _merged(node)
+        case SignalNode():
+            if not node.signal:
+                yield "the signal it waits for has no name"
+            if node.within is not None:
+                yield from _duration("within", node.within)
+        case SleepNode():
+            if (node.lasts is None) == (node.until is None):
+                yield "it sleeps for a duration or until a moment, one of them"
+            if node.lasts is not None:
+                yield from _duration("sleep", node.lasts)
+        case CallNode():
+            problem = name_problem(node.flow)
+            if problem:
+                yield f"the flow it calls: {problem}"
+            for name in _twice(name for name, _ in node.arguments):
+                yield f"the argument {name!r} is given twice"
+
+
+def _handled(node: StepNode, of: str, graph: Graph, names: set[str]) -> Iterator[str]:
+    if of not in names:
+        yield f"it handles {of!r}, which is no step of this level"
+        return
+    other = next(other for other in graph.nodes if other.name == of)
+    if not isinstance(other, StepNode | CallNode) or getattr(other, "handles", None) is not None:
+        yield f"it handles {of!r}, but only a step or a call that handles nothing has a handler"
+    rivals = [n.name for n in graph.nodes if isinstance(n, StepNode) and n.handles == of]
+    if rivals[0] != node.name:
+        yield f"{of!r} has the handler {rivals[0]!r} already"
+
+
+def _merged(node: MergeNode) -> Iterator[str]:
+    for name in _twice(node.inputs):
+        yield f"the input {name!r} is given twice"
+    if node.wanted > len(node.inputs):
+        yield f"it waits for {node.wanted} of {len(node.inputs)} inputs"
+    if node.single and node.wanted != 1:
+        yield f"it waits for {node.wanted} inputs and cannot have the value of a single one"
+
+
+def _duration(what: str, written: str) -> Iterator[str]:
+    try:
+        durations.parse(written)
+    except InvalidInput as error:
+        yield f"{what}: {error}"
 
 
 def _bound_parameters(node: EachNode) -> Iterator[str]:
@@ -133,6 +190,8 @@ def _bound_parameters(node: EachNode) -> Iterator[str]:
 
 
 def _references(binding: Binding, graph: Graph, names: set[str]) -> Iterator[str]:
+    if _nesting(binding) > MAX_BINDING_DEPTH:
+        yield f"an expression is nested deeper than {MAX_BINDING_DEPTH} levels"
     for leaf in leaves(binding):
         match leaf:
             case Param(name) if name not in graph.params:
@@ -141,6 +200,10 @@ def _references(binding: Binding, graph: Graph, names: set[str]) -> Iterator[str
                 yield f"it refers to {node!r}, which is no step of this level"
             case _:
                 pass
+
+
+def _nesting(binding: Binding) -> int:
+    return 1 + max(map(_nesting, parts(binding)), default=-1)
 
 
 def _cycle(graph: Graph) -> tuple[str, ...]:

@@ -147,7 +147,7 @@ def test_each_over_a_step_has_a_body_of_that_step_alone() -> None:
     arguments = (("depth", Param("depth")), ("text", Param("text")))
     body = Graph(("text", "depth"), (StepNode("parse", f"{ME}:parse", arguments),), Output("parse"))
     expected = EachNode(
-        "parse", Output("load"), "text", body, (("depth", Param("depth")),), ("tick",)
+        "parse", Output("load"), "text", body, (("depth", Param("depth")),), after=("tick",)
     )
     assert expected == fan_out(parsing, "parse")
     assert Output("parse") == parsing.definition.graph.result

@@ -247,7 +247,7 @@ Break = Callable[[dict[str, Any]], Any]
         (lambda d: d["graph"]["nodes"][0].update(arguments=[]), "arguments: expected an object"),
         (
             lambda d: d["graph"]["nodes"][0].update(arguments={"p": {"outptu": "b"}}),
-            "graph.nodes[0] ('a').arguments.p: unknown binding 'outptu'",
+            "graph.nodes[0] ('a').arguments.p: expected an object with one of param, output",
         ),
         (lambda d: d["graph"]["nodes"][0].update(arguments={"p": 1}), "arguments.p: expected"),
         (lambda d: d["graph"]["nodes"][1].pop("item"), "the field 'item' is missing"),
