@@ -228,12 +228,12 @@ def next_due(connection: Connection) -> timedelta | None:
 
 
 def offer_again(connection: Connection, address: StepAddress, number: int) -> bool:
-    """Want a new message for a ready step run whose newest one, ``number``, waits too long."""
+    """Have the sweep send anew for a ready step run whose newest message, ``number``, is stuck."""
     return (
         connection.execute(
             """
             UPDATE orchestrator.steps
-               SET dispatch = dispatch + 1, attend_at = orchestrator.now()
+               SET due_at = orchestrator.now(), attend_at = orchestrator.now()
              WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
                AND status = 'ready' AND dispatch = %s AND due_at IS NULL
             """,
@@ -287,7 +287,7 @@ def set_aside(connection: Connection, reason: str, detail: Mapping[str, object])
 
 
 def presume_lost(connection: Connection, queues: Sequence[str], before: datetime) -> int:
-    """Want new messages for the unclaimed step runs of these queues sent before a moment.
+    """Have the sweep send anew for the unclaimed step runs of these queues sent before a moment.
 
     For the file broker, where a killed worker takes the messages it had reserved with it
     (protocol.md 6). One of them may have been for a step run whose first holder is gone, which is
@@ -295,7 +295,7 @@ def presume_lost(connection: Connection, queues: Sequence[str], before: datetime
     """
     return connection.execute(
         """
-        UPDATE orchestrator.steps s SET dispatch = dispatch + 1, attend_at = orchestrator.now()
+        UPDATE orchestrator.steps s SET due_at = orchestrator.now(), attend_at = orchestrator.now()
          WHERE attend_at IS NOT NULL AND queue = ANY (%s)
            AND (status = 'ready' OR status = 'running' AND EXISTS (
                    SELECT 1 FROM orchestrator.workers w
