@@ -23,13 +23,16 @@ SELECT execution_id, name, scope, run FROM orchestrator.steps
 
 # A message is wanted anew when none newer than the claim was wanted, when the newest was not
 # confirmed, or when a due time has come; a confirmed one is presumed lost by the rule of
-# protocol.md 6, at doubling distances.
+# protocol.md 6, at doubling distances. What a worker claimed that ended long ago is of no use: had
+# nobody claimed since, the queue would be silent. The older a row the more seldom it is looked at,
+# so that a deep backlog costs little, but at the moment from which a silent queue tells.
 _JUDGE = """
 WITH clock AS MATERIALIZED (SELECT orchestrator.now() AS now),
 traffic AS MATERIALIZED (
     SELECT c.key AS queue, max((c.value->>0)::timestamptz) AS newest,
            max((c.value->>1)::timestamptz) AS latest
-      FROM orchestrator.workers w, jsonb_each(w.claims) c GROUP BY 1),
+      FROM orchestrator.workers w, jsonb_each(w.claims) c
+     WHERE w.ended_at IS NULL OR w.ended_at > orchestrator.now() - %(lost_idle)s GROUP BY 1),
 seen AS MATERIALIZED (
     SELECT s.execution_id, s.name, s.scope, s.run, e.status AS execution, e.paused,
            e.definition_id, d.name AS flow,
@@ -78,7 +81,11 @@ UPDATE orchestrator.steps s
            WHEN 'early' THEN s.due_at
            WHEN 'paused' THEN CASE WHEN s.status = 'running' THEN c.now + %(lost_after)s END
            WHEN 'send' THEN c.now + least(%(unsent_after)s * v.factor, %(lost_after)s)
-           WHEN 'sent' THEN greatest(c.now + %(lost_after)s / 2, s.dispatched_at + %(lost_after)s)
+           WHEN 'sent' THEN greatest(
+               c.now + %(lost_after)s / 2, s.dispatched_at + %(lost_after)s,
+               least(c.now + least((c.now - s.dispatched_at) / 2, %(lost_idle)s / 4),
+                     CASE WHEN s.dispatched_at + %(lost_idle)s > c.now
+                          THEN s.dispatched_at + %(lost_idle)s END))
            ELSE c.now + %(unsent_after)s END
   FROM verdict v, clock c
  WHERE (s.execution_id, s.name, s.scope, s.run) = (v.execution_id, v.name, v.scope, v.run)
