@@ -478,21 +478,30 @@ BEGIN
         PERFORM 1 FROM orchestrator.steps s
           WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready', 'running')
           ORDER BY s.name, s.scope, s.run FOR NO KEY UPDATE;
-        INSERT INTO orchestrator.events (execution_id, kind, source, actor)
-            SELECT s.child, 'cancel', p_execution, p_cause FROM orchestrator.steps s
-             WHERE s.execution_id = p_execution AND s.status IN ('ready', 'running') AND s.child IS NOT NULL;
-        v_posted := v_posted OR FOUND;
-        UPDATE orchestrator.steps s
-           SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
-               sent = s.dispatch,
-               ended_no = v_execution.position + v_numbers + 1, ended_at = v_now
-         WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready');
-        GET DIAGNOSTICS v_count = ROW_COUNT;
+        WITH closed AS (
+            UPDATE orchestrator.steps s
+               SET status = 'cancelled', closed_by = p_cause, nonce = p_nonce, attend_at = NULL, due_at = NULL,
+                   sent = s.dispatch,
+                   ended_no = v_execution.position + v_numbers + 1, ended_at = v_now
+             WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready')
+            RETURNING s.child),
+        told AS (
+            INSERT INTO orchestrator.events (execution_id, kind, source, actor)
+                SELECT c.child, 'cancel', p_execution, p_cause FROM closed c WHERE c.child IS NOT NULL
+            RETURNING 1)
+        SELECT count(*), v_posted OR EXISTS (SELECT 1 FROM told) INTO v_count, v_posted FROM closed c;
         v_ended := v_ended + v_count;
         v_numbers := v_numbers + v_count;
         -- the head that kept an eye on a running row may be among the closed
-        UPDATE orchestrator.steps s SET cancel_asked = true, attend_at = coalesce(s.attend_at, s.lease_until)
-         WHERE s.execution_id = p_execution AND s.status = 'running';
+        WITH asked AS (
+            UPDATE orchestrator.steps s SET cancel_asked = true, attend_at = coalesce(s.attend_at, s.lease_until)
+             WHERE s.execution_id = p_execution AND s.status = 'running'
+            RETURNING s.child),
+        told AS (
+            INSERT INTO orchestrator.events (execution_id, kind, source, actor)
+                SELECT a.child, 'cancel', p_execution, p_cause FROM asked a WHERE a.child IS NOT NULL
+            RETURNING 1)
+        SELECT v_posted OR EXISTS (SELECT 1 FROM told) INTO v_posted;
     END IF;
 
     v_status := coalesce(p_close, v_execution.status);
