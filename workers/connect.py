@@ -7,7 +7,6 @@ them, so what is built before a fork is built again after it.
 from __future__ import annotations
 
 import atexit
-import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -33,28 +32,9 @@ _SOCKET_TIMEOUT = 10.0
 Connect = Callable[[], kombu.Connection]
 
 
-class _Pinned(Database):
-    """A database whose connections survive that their thread does not exist in a forked child.
-
-    A fork clears the thread-locals of all other threads in the child. SQLAlchemy would find their
-    connections abandoned there and roll back on the parent's socket, or wait for ever for a lock
-    that one of those threads held.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._pins: dict[int, object] = {}
-
-    def hot(self) -> Any:
-        """Return this thread's hot connection, and hold on to it."""
-        connection = super().hot()
-        self._pins[threading.get_ident()] = self._local.held
-        return connection
-
-
 def database(settings: Settings, *, patience: timedelta = timedelta(seconds=30)) -> Database:
     """Return the database of this process; ``patience`` says how long an outage is sat out."""
-    return _Pinned(settings.database_url, lock_timeout=settings.lock_timeout, patience=patience)
+    return Database(settings.database_url, lock_timeout=settings.lock_timeout, patience=patience)
 
 
 def broker(settings: Settings) -> Connect:
