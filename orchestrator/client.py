@@ -13,9 +13,10 @@ from orchestrator import codec
 from orchestrator.errors import Conflict, InvalidInput, TimedOut
 from orchestrator.flow.authoring import Flow
 from orchestrator.records import StepMessage
-from orchestrator.runtime import operate, queries, start
+from orchestrator.runtime import by_hand, operate, places, queries, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.queries import ExecutionView
+from orchestrator.runtime.search import check_text
 from orchestrator.settings import Settings
 from orchestrator.store import moves
 from orchestrator.store.database import Database
@@ -175,16 +176,25 @@ class Orchestrator:
 
     def cancel(self, execution: UUID | str, *, actor: str = "api") -> bool:
         """Cancel an execution; False when it has ended or is ending already."""
-        return self.database.run(operate.cancel, _uuid(execution), self.settings, actor=actor)
+        return self.database.run(
+            operate.cancel, _uuid(execution), self.settings, actor=_actor(actor), act=start.new_id()
+        )
 
     def pause(self, execution: UUID | str, *, actor: str = "api") -> bool:
         """Pause an execution; False when it is paused already."""
-        return self.database.run(operate.pause, _uuid(execution), actor=actor)
+        return self.database.run(
+            operate.pause, _uuid(execution), actor=_actor(actor), act=start.new_id()
+        )
 
     def resume(self, execution: UUID | str, *, actor: str = "api") -> bool:
         """Resume a paused execution and send its ready steps; False when it is not paused."""
         messages = self.database.run(
-            operate.resume, self.catalogue, _uuid(execution), self.settings, actor=actor
+            operate.resume,
+            self.catalogue,
+            _uuid(execution),
+            self.settings,
+            actor=_actor(actor),
+            act=start.new_id(),
         )
         self._send(messages or ())
         return messages is not None
@@ -194,29 +204,86 @@ class Orchestrator:
         execution: UUID | str,
         *,
         from_steps: Sequence[str | tuple[str, str]] = (),
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - as in `start`, the flow's input
         actor: str = "api",
     ) -> None:
         """Retry a failed execution from its failed steps, or run chosen steps and what follows.
 
         Args:
-            from_steps: step names, or (name, scope) for one item of a fan-out; empty: the failed
-                steps.
+            from_steps: step names, places as in ``lines[3]/reserve``, or (name, scope); empty: the
+                failed steps.
+            input: new values of parameters of the flow's input, as JSON. The steps run again, the
+                failed ones if none is chosen, get new idempotency keys; what had succeeded keeps
+                what it made of the old values.
 
         Raises:
             Conflict: it has not failed (without ``from_steps``), or an affected step is running.
             NotFound: no such execution or step.
+            InvalidInput: ``input`` does not fit the flow's parameters.
         """
-        if not from_steps:
+        if isinstance(from_steps, str):
+            from_steps = [from_steps]
+        chosen = [places.read(step) if isinstance(step, str) else step for step in from_steps]
+        who, act = _actor(actor), start.new_id()
+        if chosen or input is not None:
             messages = self.database.run(
-                operate.retry, self.catalogue, _uuid(execution), self.settings, actor=actor
+                operate.rerun,
+                self.catalogue,
+                _uuid(execution),
+                chosen,
+                self.settings,
+                actor=who,
+                changes=input,
+                act=act,
             )
         else:
-            if isinstance(from_steps, str):
-                from_steps = [from_steps]
-            chosen = [(step, "") if isinstance(step, str) else step for step in from_steps]
             messages = self.database.run(
-                operate.rerun, self.catalogue, _uuid(execution), chosen, self.settings, actor=actor
+                operate.retry, self.catalogue, _uuid(execution), self.settings, actor=who, act=act
             )
+        self._send(messages)
+
+    def complete(
+        self, execution: UUID | str, *steps: str, output: Any = None, actor: str = "api"
+    ) -> None:
+        """End steps by hand as succeeded with this output; a failed execution goes on with it.
+
+        Args:
+            steps: names, or places as in ``lines[3]/reserve``.
+            output: what stands for their result, as JSON.
+
+        Raises:
+            Conflict: a step has succeeded already or waits for others, or the execution is closing.
+            NotFound: no such execution or step.
+            InvalidInput: the output does not fit the step's result.
+        """
+        self._complete("complete", execution, steps, output, actor)
+
+    def skip(
+        self, execution: UUID | str, *steps: str, output: Any = None, actor: str = "api"
+    ) -> None:
+        """As `complete`, for steps whose work nobody did; their result is None if not given."""
+        self._complete("skip", execution, steps, output, actor)
+
+    def fail(
+        self, execution: UUID | str, step: str, *, reason: str = "", actor: str = "api"
+    ) -> None:
+        """End a step that is ready or running as failed, without another attempt.
+
+        Raises:
+            Conflict: the step has ended or waits for others, or the execution is not running.
+            NotFound: no such execution or step.
+        """
+        who = _actor(actor)
+        messages = self.database.run(
+            by_hand.fail,
+            self.catalogue,
+            _uuid(execution),
+            places.read(step),
+            self.settings,
+            reason=reason or f"failed by hand by {who}",
+            actor=who,
+            act=start.new_id(),
+        )
         self._send(messages)
 
     def flush(self, timeout: float = 0.5) -> None:
@@ -244,6 +311,22 @@ class Orchestrator:
         )
         self._send(messages)
         return Handle(self, started.execution_id, flow.hints.get("return"), created=started.created)
+
+    def _complete(
+        self, kind: str, execution: UUID | str, steps: Sequence[str], output: Any, actor: str
+    ) -> None:
+        messages = self.database.run(
+            by_hand.complete,
+            self.catalogue,
+            _uuid(execution),
+            [places.read(step) for step in steps],
+            self.settings,
+            output=output,
+            actor=_actor(actor),
+            kind=kind,
+            act=start.new_id(),
+        )
+        self._send(messages)
 
     def _send(self, messages: Sequence[StepMessage]) -> None:
         if messages:
@@ -274,3 +357,8 @@ def _uuid(execution: UUID | str) -> UUID:
         return UUID(execution)
     except ValueError:
         raise InvalidInput(f"{execution!r} is not an execution id") from None
+
+
+def _actor(actor: str) -> str:
+    check_text(actor, "the actor")
+    return actor

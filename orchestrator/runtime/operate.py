@@ -1,29 +1,40 @@
 """What operators do to an execution: cancel, pause, resume, retry, re-run, repair.
 
-Each act is one transaction under the execution's lock, written into its journal and the audit.
+Each act is one transaction under the execution's lock, written into its journal and the audit. The
+id of an act is drawn by its caller and kept over the repetitions of its transaction: an act whose
+commit succeeded and whose answer was lost is not done, nor refused, a second time.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+from orchestrator.codec import JSON
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
-from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus
+from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
 from orchestrator.records import StepAddress, StepMessage
-from orchestrator.runtime import plans, record, reports
+from orchestrator.runtime import edits, plans, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
-from orchestrator.store import executions, moves
+from orchestrator.store import acts, executions, moves
 from orchestrator.store.database import Connection
 from orchestrator.store.executions import LockedExecution
 
 
-def cancel(connection: Connection, execution_id: UUID, settings: Settings, *, actor: str) -> bool:
+def cancel(
+    connection: Connection,
+    execution_id: UUID,
+    settings: Settings,
+    *,
+    actor: str,
+    act: UUID | None = None,
+) -> bool:
     """Cancel an execution: what is not running ends now, what is running is asked to stop.
 
     Returns:
@@ -33,10 +44,12 @@ def cancel(connection: Connection, execution_id: UUID, settings: Settings, *, ac
         NotFound: no such execution.
     """
     with connection.transaction():
-        locked = _lock(connection, execution_id)
+        locked = lock(connection, execution_id)
+        if was_done(connection, execution_id, act):
+            return True
         if locked.status is not ExecutionStatus.RUNNING:
             return False
-        executions.write_line(connection, execution_id, "cancel", actor, {})
+        acts.write(connection, execution_id, "cancel", actor, {}, act=act)
         moves.record_steps(
             connection,
             execution_id,
@@ -52,7 +65,9 @@ def cancel(connection: Connection, execution_id: UUID, settings: Settings, *, ac
     return True
 
 
-def pause(connection: Connection, execution_id: UUID, *, actor: str) -> bool:
+def pause(
+    connection: Connection, execution_id: UUID, *, actor: str, act: UUID | None = None
+) -> bool:
     """Pause an execution: running bodies finish and are counted, nothing further is dispatched.
 
     Returns:
@@ -63,7 +78,9 @@ def pause(connection: Connection, execution_id: UUID, *, actor: str) -> bool:
         Conflict: it is not running.
     """
     with connection.transaction():
-        locked = _lock(connection, execution_id)
+        locked = lock(connection, execution_id)
+        if was_done(connection, execution_id, act):
+            return True
         if locked.status is not ExecutionStatus.RUNNING:
             raise Conflict(
                 f"execution {execution_id} is {locked.status}: only a running one pauses"
@@ -71,7 +88,7 @@ def pause(connection: Connection, execution_id: UUID, *, actor: str) -> bool:
         if locked.paused:
             return False
         executions.set_paused(connection, execution_id, paused=True)
-        executions.write_line(connection, execution_id, "pause", actor, {})
+        acts.write(connection, execution_id, "pause", actor, {}, act=act)
     reports.operated(execution_id, "pause", actor)
     return True
 
@@ -83,6 +100,7 @@ def resume(
     settings: Settings,
     *,
     actor: str,
+    act: UUID | None = None,
 ) -> list[StepMessage] | None:
     """Resume a paused execution; return the messages to send, or None when it was not paused.
 
@@ -90,12 +108,14 @@ def resume(
         NotFound: no such execution.
     """
     with connection.transaction():
-        locked = _lock(connection, execution_id)
+        locked = lock(connection, execution_id)
+        registered = catalogue.definition(connection, locked.definition_id)
+        if was_done(connection, execution_id, act):
+            return of_ordered(registered, acts.unsent(connection, execution_id), locked.key)
         if not locked.paused:
             return None
-        registered = catalogue.definition(connection, locked.definition_id)
         executions.set_paused(connection, execution_id, paused=False)
-        executions.write_line(connection, execution_id, "resume", actor, {})
+        acts.write(connection, execution_id, "resume", actor, {}, act=act)
         woken = executions.dispatch_ready(
             connection, execution_id, unsent_after=settings.unsent_after
         )
@@ -110,6 +130,7 @@ def retry(
     settings: Settings,
     *,
     actor: str,
+    act: UUID | None = None,
 ) -> list[StepMessage]:
     """Retry a failed execution from its failed steps; return the messages to send.
 
@@ -121,16 +142,18 @@ def retry(
         Conflict: it has not failed.
     """
     with connection.transaction():
-        locked = _lock(connection, execution_id)
+        locked = lock(connection, execution_id)
+        registered = catalogue.definition(connection, locked.definition_id)
+        if was_done(connection, execution_id, act):
+            return of_ordered(registered, acts.unsent(connection, execution_id), locked.key)
         if locked.status is not ExecutionStatus.FAILED:
             raise Conflict(
                 f"execution {execution_id} is {locked.status}: only a failed one is retried; "
                 "to run finished steps again, re-run it from a step"
             )
-        registered = catalogue.definition(connection, locked.definition_id)
-        executions.write_line(connection, execution_id, "retry", actor, {})
-        _reopen(connection, execution_id, registered, locked, settings)
-        woken = _dispatch(connection, locked, settings)
+        acts.write(connection, execution_id, "retry", actor, {}, act=act)
+        reopen(connection, execution_id, registered, locked, settings)
+        woken = dispatch(connection, locked, settings)
     reports.operated(execution_id, "retry", actor)
     return of_ordered(registered, woken, locked.key)
 
@@ -143,70 +166,44 @@ def rerun(
     settings: Settings,
     *,
     actor: str,
+    changes: Mapping[str, JSON] | None = None,
+    act: UUID | None = None,
 ) -> list[StepMessage]:
     """Run chosen steps and all after them again, under new ids; return the messages to send.
 
     Args:
-        chosen: (step name, scope) of each; scope ``""`` at the top.
+        chosen: (step name, scope) of each; scope ``""`` at the top; none: the steps that failed.
+        changes: new values of parameters of the execution's input. Steps that are not run again
+            keep what they made of the old ones.
 
     Raises:
         NotFound: no such execution or step.
-        Conflict: the execution is closing, or an affected step is running.
+        Conflict: the execution is closing, an affected step is running, or none has failed.
+        InvalidInput: a change does not fit the flow's parameters.
     """
     with connection.transaction():
-        locked = _lock(connection, execution_id)
+        locked = lock(connection, execution_id)
+        registered = catalogue.definition(connection, locked.definition_id)
+        if was_done(connection, execution_id, act):
+            return of_ordered(registered, acts.unsent(connection, execution_id), locked.key)
         if locked.status in {ExecutionStatus.FAILING, ExecutionStatus.CANCELLING}:
             raise Conflict(f"execution {execution_id} is {locked.status}: wait until it has ended")
-        registered = catalogue.definition(connection, locked.definition_id)
+        chosen = chosen or _failed(connection, execution_id)
+        replaced = None
+        if changes is not None:
+            changes = edits.parameters(catalogue, registered, changes, settings)
+            replaced = acts.change_input(connection, execution_id, changes)
         if locked.status in TERMINAL_EXECUTION and locked.status is not ExecutionStatus.SUCCEEDED:
-            _reopen(connection, execution_id, registered, locked, settings)
-        executions.lock_steps(connection, execution_id)
-        rows = [
-            reruns.RowFacts(
-                name=row.address.name,
-                scope=row.address.scope,
-                run=row.address.run,
-                status=row.status,
-                wanted=row.wanted or 0,
-                live=row.live or 0,
-                items=row.items,
-                next=row.next or 0,
-            )
-            for row in executions.step_rows(connection, execution_id)
-        ]
-        plan = reruns.rerun(registered.graph, rows, chosen)
-        number = locked.reruns + 1
-        executions.insert_rerun(
-            connection,
-            execution_id,
-            [
-                {
-                    "name": order.name,
-                    "scope": order.scope,
-                    "run": number,
-                    "status": "ready" if order.ready else "waiting",
-                    "queue": registered.queue(order.name, order.scope, settings),
-                    "wanted": order.wanted if order.wanted > 1 or not order.ready else None,
-                    "live": order.live if order.wanted > 1 or not order.ready else None,
-                    "items": order.items,
-                    "next": order.next if order.items is not None else None,
-                }
-                for order in plan.orders
-            ],
-        )
-        executions.supersede(
-            connection,
-            execution_id,
-            [StepAddress(execution_id, *address) for address in plan.superseded],
-        )
-        executions.write_line(
-            connection,
-            execution_id,
-            "rerun",
-            actor,
-            {"from": [scopes.options_path(name, scope) for name, scope in chosen], "run": number},
-        )
-        woken = _dispatch(connection, locked, settings)
+            reopen(connection, execution_id, registered, locked, settings)
+        _order_again(connection, registered, locked, chosen, settings)
+        detail: dict[str, Any] = {
+            "from": [scopes.options_path(name, scope) for name, scope in chosen],
+            "run": locked.reruns + 1,
+        }
+        if changes is not None:
+            detail["input"] = {"old": replaced, "new": dict(changes)}
+        acts.write(connection, execution_id, "rerun", actor, detail, act=act)
+        woken = dispatch(connection, locked, settings)
     reports.operated(execution_id, "rerun", actor)
     return of_ordered(registered, woken, locked.key)
 
@@ -223,7 +220,7 @@ def repair(
         NotFound: no such execution.
     """
     with connection.transaction():
-        locked = _lock(connection, address.execution_id)
+        locked = lock(connection, address.execution_id)
         registered = catalogue.definition(connection, locked.definition_id)
         executions.count_row(connection, address)
         woken = None
@@ -234,14 +231,31 @@ def repair(
     return of_ordered(registered, [woken] if woken else [], locked.key)
 
 
-def _reopen(
+def lock(connection: Connection, execution_id: UUID) -> LockedExecution:
+    """Lock an execution for the rest of the transaction.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    locked = executions.lock(connection, execution_id)
+    if locked is None:
+        raise NotFound(f"no execution {execution_id}; it may have expired")
+    return locked
+
+
+def was_done(connection: Connection, execution_id: UUID, act: UUID | None) -> bool:
+    """Return whether this very act on a locked execution was committed already."""
+    return act is not None and acts.acted(connection, execution_id, act)
+
+
+def reopen(
     connection: Connection,
     execution_id: UUID,
     registered: Registered,
     locked: LockedExecution,
     settings: Settings,
 ) -> None:
-    """Put back what the end of an execution cut off, and order what it owes."""
+    """Put back what the end of a locked execution cut off, and order what it owes."""
     owing = executions.reopen_steps(connection, execution_id)
     executions.release(connection, execution_id)
     orders, arrivals = [], []
@@ -267,7 +281,7 @@ def _reopen(
     )
 
 
-def _dispatch(
+def dispatch(
     connection: Connection, locked: LockedExecution, settings: Settings
 ) -> list[executions.Woken]:
     """Want messages for what is ready, unless the execution is paused: resume will."""
@@ -276,8 +290,61 @@ def _dispatch(
     return executions.dispatch_ready(connection, locked.id, unsent_after=settings.unsent_after)
 
 
-def _lock(connection: Connection, execution_id: UUID) -> LockedExecution:
-    locked = executions.lock(connection, execution_id)
-    if locked is None:
-        raise NotFound(f"no execution {execution_id}; it may have expired")
-    return locked
+def _order_again(
+    connection: Connection,
+    registered: Registered,
+    locked: LockedExecution,
+    chosen: Sequence[tuple[str, str]],
+    settings: Settings,
+) -> None:
+    """Supersede chosen step runs and all after them, and order them anew."""
+    executions.lock_steps(connection, locked.id)
+    rows = [
+        reruns.RowFacts(
+            name=row.address.name,
+            scope=row.address.scope,
+            run=row.address.run,
+            status=row.status,
+            wanted=row.wanted or 0,
+            live=row.live or 0,
+            items=row.items,
+            next=row.next or 0,
+        )
+        for row in executions.step_rows(connection, locked.id)
+    ]
+    plan = reruns.rerun(registered.graph, rows, chosen)
+    executions.insert_rerun(
+        connection,
+        locked.id,
+        [
+            {
+                "name": order.name,
+                "scope": order.scope,
+                "run": locked.reruns + 1,
+                "status": "ready" if order.ready else "waiting",
+                "queue": registered.queue(order.name, order.scope, settings),
+                "wanted": order.wanted if order.wanted > 1 or not order.ready else None,
+                "live": order.live if order.wanted > 1 or not order.ready else None,
+                "items": order.items,
+                "next": order.next if order.items is not None else None,
+            }
+            for order in plan.orders
+        ],
+    )
+    executions.supersede(
+        connection,
+        locked.id,
+        [StepAddress(locked.id, *address) for address in plan.superseded],
+    )
+
+
+def _failed(connection: Connection, execution_id: UUID) -> list[tuple[str, str]]:
+    rows = executions.step_rows(connection, execution_id)
+    failed = [
+        row.address for row in rows if row.status is StepStatus.FAILED and not row.absorbed_by
+    ]
+    if not failed:
+        raise Conflict(
+            f"no step of execution {execution_id} has failed: name the steps that are to run again"
+        )
+    return [(address.name, address.scope) for address in failed]

@@ -14,6 +14,7 @@ from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts, StepFacts
 from orchestrator.runtime import values
 from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.search import check_text
 from orchestrator.store import executions
 from orchestrator.store.database import Connection, Database
 
@@ -73,12 +74,23 @@ def view(database: Database, execution_id: UUID) -> ExecutionView:
     )
 
 
+def history(database: Database, execution_id: UUID) -> tuple[ExecutionFacts, list[dict[str, Any]]]:
+    """Return an execution with what happened to it, in order.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    return facts(database, execution_id), database.run_calm(executions.history_of, execution_id)
+
+
 def execution_of_key(database: Database, flow: str, key: str) -> UUID:
     """Return the execution that has a key.
 
     Raises:
         NotFound: none has it.
+        InvalidInput: it can be no key.
     """
+    check_text(key, "the key")
     found = database.run_calm(executions.find_by_key, flow, key)
     if found is None:
         raise NotFound(f"no execution of flow {flow!r} has the key {key!r}")
