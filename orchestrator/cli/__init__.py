@@ -1,28 +1,67 @@
-"""The command line of the product: ``orchestrator db upgrade``, ``orchestrator worker``.
+"""The command line of the product: read, start and operate executions, and look after services.
 
 Exit codes: 0 done, 1 what was asked did not happen, 2 bad usage. Errors are one sentence on stderr.
+The same commands stand under ``celery -A workers.app flow``; see `orchestrator.cli.plugin`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from orchestrator.cli import operating, reading, starting
 from orchestrator.cli.db import db
+from orchestrator.cli.desk import Desk
 from orchestrator.cli.starters import beat, worker
 from orchestrator.errors import OrchestratorError
+from orchestrator.store import problems
 
 
 class Commands(click.Group):
-    """A group that tells our errors in one sentence, without a traceback."""
+    """A group that tells errors in one sentence, without a traceback, and lists by kind."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke the command that was asked for."""
         try:
             return super().invoke(ctx)
         except OrchestratorError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_one_line(error)) from error
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise click.ClickException(f"{error.strerror or error}{where}") from error
+        except Exception as error:
+            said = problems.sentence(error)
+            if said is None:
+                raise
+            raise click.ClickException(said) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, by what one wants to do."""
+        named = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        left = {name: command for name, command in named.items() if command is not None}
+        for title, names in (*SECTIONS.items(), ("Commands", tuple(left))):
+            rows = [(name, left.pop(name).get_short_help_str(70)) for name in names if name in left]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+#: In which order commands are listed.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Start and read": ("start", "list", "show", "explain", "history", "diagram", "top"),
+    "Operate": (
+        *("retry", "skip", "complete", "fail", "send", "cancel", "pause", "resume"),
+        "quarantine",
+    ),
+    "Look after": ("doctor", "db", "broker", "queue-depth", "sweep", "purge"),
+    "Programs": ("demo", "dev", "worker", "beat", "flower"),
+}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 @click.group(
@@ -31,13 +70,33 @@ class Commands(click.Group):
     epilog="Addresses and limits are read from ORCHESTRATOR_* variables; see docs/operations.md.",
 )
 @click.version_option(package_name="celery-orchestrator", prog_name="orchestrator")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Durable flows on Celery and PostgreSQL."""
+    if ctx.obj is None:
+        ctx.obj = Desk()
+        ctx.call_on_close(ctx.obj.close)
 
 
-cli.add_command(db)
-cli.add_command(worker)
-cli.add_command(beat)
+#: Commands of both groups; those that start Celery's programs are Celery's own there.
+SHARED: tuple[click.Command, ...] = (
+    starting.start,
+    reading.list_,
+    reading.show,
+    reading.history,
+    reading.explain,
+    operating.retry,
+    operating.skip,
+    operating.complete,
+    operating.fail,
+    operating.cancel,
+    operating.pause,
+    operating.resume,
+    db,
+)
+
+for command in (*SHARED, worker, beat):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -1,0 +1,47 @@
+"""``start``: begin an execution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator.cli import output
+from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.cli.parameters import Json
+from orchestrator.errors import InvalidInput
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--input", "document", type=Json(), help="The input as JSON by parameter name, or @file."
+)
+@click.option("--key", help="Your own id of this work; the same key again is the same execution.")
+@click.option("--version", help="Refuse if the modules hold another version of the flow.")
+@common
+@pass_desk
+def start(
+    desk: Desk, *, name: str, document: Any, key: str | None, version: str | None, as_json: bool
+) -> None:
+    """Start an execution of the flow NAME; print its id and whether it is new."""
+    flow = desk.flow(name)
+    if version is not None and version != flow.definition.version:
+        raise InvalidInput(
+            f"the modules hold version {flow.definition.version!r} of flow {name!r}, not "
+            f"{version!r}: deploy that one, or leave --version out"
+        )
+    handle = desk.orchestrator.start_document(flow, document or {}, key=key)
+    if as_json:
+        output.document(
+            {
+                "id": handle.execution_id,
+                "flow": name,
+                "version": flow.definition.version,
+                "key": key,
+                "created": handle.created,
+            }
+        )
+        return
+    word = "new" if handle.created else "was there already"
+    output.say(f"{handle.id}  {word}")

@@ -1,0 +1,172 @@
+"""Looking closely at one execution: its steps, its values, and why it stands where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orchestrator.codec import JSON
+from orchestrator.errors import Conflict, NotFound, OrchestratorError
+from orchestrator.flow.functions import near_miss
+from orchestrator.flow.graph import Graph
+from orchestrator.lifecycle import ExecutionStatus, StepStatus
+from orchestrator.records import ExecutionFacts
+from orchestrator.runtime import explaining, places, queries, step_answers
+from orchestrator.runtime.answers import Situation
+from orchestrator.runtime.catalogue import Catalogue, Registered
+from orchestrator.runtime.explaining import Explanation
+from orchestrator.store import situation as store
+from orchestrator.store.database import Database
+from orchestrator.store.situation import StepSituation, StepTally
+
+#: Step runs that are explained one by one.
+_EXPLAINED = 100
+_OPEN_OR_FAILED = frozenset(
+    {StepStatus.WAITING, StepStatus.READY, StepStatus.RUNNING, StepStatus.FAILED}
+)
+_CURRENT = frozenset(StepStatus) - {StepStatus.SUPERSEDED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portrait:
+    """An execution as it is shown.
+
+    Attributes:
+        input: encoded, by parameter name.
+        result: encoded; None until it has succeeded.
+        nodes: its rows summed by node.
+        steps: its current step runs, the urgent ones first, at most as many as were asked for.
+    """
+
+    facts: ExecutionFacts
+    seconds: float
+    input: dict[str, JSON]
+    result: JSON
+    nodes: tuple[StepTally, ...]
+    steps: tuple[StepSituation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPortrait:
+    """A step run with its output, and the earlier runs of the same place."""
+
+    step: StepSituation
+    output: JSON
+    earlier: tuple[StepSituation, ...]
+
+
+def portrait(
+    database: Database, catalogue: Catalogue, execution_id: UUID, *, limit: int
+) -> Portrait:
+    """Return an execution with its values and at most ``limit`` of its step runs.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    facts = queries.facts(database, execution_id)
+    result = None
+    if facts.status is ExecutionStatus.SUCCEEDED:
+        try:
+            result = database.run(queries.result, catalogue, facts)
+        except Conflict:  # it was opened again, or has expired, meanwhile
+            facts = queries.facts(database, execution_id)
+    now = database.run_calm(store.now)
+    return Portrait(
+        facts=facts,
+        seconds=max(0.0, ((facts.finished_at or now) - facts.created_at).total_seconds()),
+        input=database.run_calm(store.input_of, execution_id) or {},
+        result=result,
+        nodes=tuple(database.run_calm(store.tally, execution_id)),
+        steps=tuple(database.run_calm(store.steps, execution_id, statuses=_CURRENT, limit=limit)),
+    )
+
+
+def step_portrait(database: Database, execution_id: UUID, place: str) -> StepPortrait:
+    """Return the newest run of a step with its output.
+
+    Raises:
+        NotFound: no such execution or step.
+        InvalidInput: ``place`` is no place of a step.
+    """
+    queries.facts(database, execution_id)
+    where = places.read(place)
+    runs = database.run_calm(
+        store.steps, execution_id, statuses=frozenset(StepStatus), limit=1000, places=[where]
+    )
+    if not runs:
+        raise _no_step(database, execution_id, place)
+    runs.sort(key=lambda row: row.address.run, reverse=True)
+    newest, *earlier = runs
+    output: Any = database.run_calm(store.output_of, newest.address)
+    return StepPortrait(step=newest, output=output, earlier=tuple(earlier))
+
+
+def explain(database: Database, catalogue: Catalogue, execution_id: UUID) -> Explanation:
+    """Answer why an execution does not move and what moves it next.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    return explaining.explain(_situation(database, catalogue, execution_id))
+
+
+def graph_of(database: Database, catalogue: Catalogue, facts: ExecutionFacts) -> Graph | None:
+    """Return the graph of an execution; None if this release cannot read it."""
+    registered = _registered(database, catalogue, facts)
+    return None if registered is None else registered.graph
+
+
+def _situation(database: Database, catalogue: Catalogue, execution_id: UUID) -> Situation:
+    facts = queries.facts(database, execution_id)
+    graph = graph_of(database, catalogue, facts)
+    rows = database.run_calm(
+        store.steps, execution_id, statuses=_OPEN_OR_FAILED, limit=_EXPLAINED + 1
+    )
+    nodes = database.run_calm(store.tally, execution_id)
+    total = sum(node.counts.get(str(status), 0) for node in nodes for status in _OPEN_OR_FAILED)
+    return Situation(
+        facts=facts,
+        now=database.run_calm(store.now),
+        steps=tuple(rows[:_EXPLAINED]),
+        more=max(0, total - _EXPLAINED),
+        arrived=_arrived(database, rows[:_EXPLAINED], graph),
+        workers=tuple(database.run_calm(store.living)),
+        quarantined=database.run_calm(store.quarantined, execution_id),
+        graph=graph,
+    )
+
+
+def _arrived(
+    database: Database, rows: list[StepSituation], graph: Graph | None
+) -> dict[tuple[str, str], StepStatus]:
+    """Return where the nodes stand that the joins among these rows wait for."""
+    joins = [row for row in rows if row.status is StepStatus.WAITING and row.items is None]
+    wanted = {
+        (name, row.address.scope) for row in joins for name in step_answers.waited_for(row, graph)
+    }
+    if not wanted:
+        return {}
+    found = database.run_calm(
+        store.steps,
+        joins[0].address.execution_id,
+        statuses=_CURRENT,
+        limit=len(wanted),
+        places=sorted(wanted),
+    )
+    return {(row.address.name, row.address.scope): row.status for row in found}
+
+
+def _registered(
+    database: Database, catalogue: Catalogue, facts: ExecutionFacts
+) -> Registered | None:
+    try:
+        return database.run(catalogue.definition, facts.definition_id)
+    except OrchestratorError:  # a later release wrote it
+        return None
+
+
+def _no_step(database: Database, execution_id: UUID, place: str) -> NotFound:
+    known = [node.path for node in database.run_calm(store.tally, execution_id)]
+    hint = near_miss(place, known) or f"; it has {', '.join(known) or 'none'}"
+    return NotFound(f"execution {execution_id} has no step {place!r}{hint}")

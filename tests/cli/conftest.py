@@ -1,0 +1,56 @@
+"""The command line in this process: on the lab's database, its messages into the lab's mail."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli import cli
+from orchestrator.cli.desk import Desk
+from tests.runtime.conftest import lab, open_lab  # noqa: F401 - fixtures
+from tests.runtime.lab import Lab
+
+
+@dataclass
+class Terminal:
+    """A shell in which ``orchestrator`` is typed."""
+
+    lab: Lab
+
+    def run(self, *words: object, input: str | None = None) -> Result:  # noqa: A002
+        desk = Desk()
+        desk.__dict__.update(
+            settings=self.lab.settings,
+            database=self.lab.database,
+            catalogue=self.lab.catalogue,
+            orchestrator=self.lab.client,
+        )
+        texts = [str(word) for word in words]
+        return CliRunner().invoke(cli, texts, obj=desk, input=input, catch_exceptions=False)
+
+    def __call__(self, *words: object) -> str:
+        """What it prints; it must do what it is asked."""
+        done = self.run(*words)
+        assert (done.exit_code, done.stderr) == (0, ""), done.output
+        return done.stdout
+
+    def json(self, *words: object) -> Any:
+        """The document it prints."""
+        return json.loads(self(*words, "--json"))
+
+    def refused(self, *words: object, code: int = 1) -> str:
+        """The one sentence with which it refuses."""
+        done = self.run(*words)
+        assert (done.exit_code, done.stdout) == (code, ""), done.output
+        lines = done.stderr.strip().splitlines()
+        if code == 1:
+            assert len(lines) == 1, done.stderr
+        return lines[-1].removeprefix("Error: ")
+
+
+@pytest.fixture
+def terminal(lab: Lab) -> Callable[..., Any]:  # noqa: F811
+    return Terminal(lab)
