@@ -25,7 +25,16 @@ from pydantic import ValidationError
 from orchestrator import codec
 from orchestrator.codec import JSON
 from orchestrator.errors import DefinitionError, InvalidInput
-from orchestrator.flow import calls, functions, inputs, recording, steadiness, syntax
+from orchestrator.flow import (
+    calls,
+    drawing,
+    functions,
+    inputs,
+    integration,
+    recording,
+    steadiness,
+    syntax,
+)
 from orchestrator.flow.building import build
 from orchestrator.flow.calls import call
 from orchestrator.flow.conditions import choose, otherwise, when
@@ -98,6 +107,42 @@ class Flow(Authored[P, R_co]):
             f"{location()}: flow {self.name!r} is called like a function: start it with"
             f" Orchestrator.start({self.name}, ...)"
         )
+
+    @staticmethod
+    def from_graph(
+        document: Mapping[str, Any],
+        *,
+        components: integration.Components,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> Flow[[Any], dict[str, Any]]:
+        """Return the flow of a graph document of an integration platform.
+
+        ``components`` has the step of each (component id, function). The name is by default the
+        document's ``name``, else its ``title``. The flow takes the input ``message``, which its
+        first node is given; its result has the results of its last nodes by name.
+
+        Raises DefinitionError naming all unknown components, and all else that is wrong.
+        """
+        called = name or integration.name_of(document)
+        try:
+            function = integration.function_of(document, components, called)
+        except DefinitionError as error:
+            raise DefinitionError(f"{location()}: {error}") from error
+        return Flow(function, name=called, version=version, source=document)
+
+    def graph(self) -> dict[str, Any]:
+        """Return its nodes and edges as plain data, each with its path; see `drawing.plain`."""
+        about = {"name": self.name, "version": self.definition.version}
+        return about | drawing.plain(self.definition.graph)
+
+    def mermaid(self, states: Mapping[str, str] | None = None) -> str:
+        """Return its graph as a Mermaid flowchart; ``states`` are statuses by node path."""
+        return drawing.mermaid(self.definition.graph, states, title=self.name)
+
+    def dot(self, states: Mapping[str, str] | None = None) -> str:
+        """Return its graph as a Graphviz digraph; ``states`` are statuses by node path."""
+        return drawing.dot(self.definition.graph, states, title=self.name)
 
     def __repr__(self) -> str:
         return f"<flow {self.name} version {self.definition.version}>"

@@ -107,7 +107,7 @@ def bind(signature: inspect.Signature, args: Iterable[Any], kwargs: Mapping[str,
     """Return the bound arguments; raise TypeError with a near miss for an unknown name."""
     try:
         return signature.bind(*args, **kwargs)
-    except TypeError as error:
+    except TypeError:
         unknown = [name for name in kwargs if name not in signature.parameters]
         if not unknown:
             raise
