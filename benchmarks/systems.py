@@ -148,6 +148,12 @@ class Peer:
         return int(self._redis.exists(*keys))
 
     def close(self) -> None:
-        gc.collect()  # results say goodbye to Redis when they are collected
+        # Results say goodbye to Redis when they are collected. Members of a group are kept by the
+        # backend, which would be collected when Python is half gone.
+        backend: Any = peer.app.backend
+        for kept in list(backend._pending_results.concrete.values()):  # noqa: SLF001  # no other way
+            for result in list(kept.values()) if isinstance(kept, dict) else [kept]:
+                backend.remove_pending_result(result)
+        gc.collect()
         self._redis.close()
         self.control.close()
