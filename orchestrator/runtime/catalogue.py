@@ -84,7 +84,7 @@ class Catalogue:
         self.flows[flow.name] = flow
         for key, step in flow.functions.items():
             self.functions.setdefault(key, step)
-        for called in getattr(flow, "calls", ()):
+        for called in flow.calls.values():
             if called.name not in self.flows:
                 self.add(called)
 

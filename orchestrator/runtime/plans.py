@@ -217,6 +217,7 @@ def _losers(graph: Graph, address: StepAddress) -> tuple[dict[str, Any], ...]:
         {
             "name": loser,
             "scope": address.scope,
+            "gated": bool(here.node(loser).conditions),
             "below": f"{place(StepAddress(address.execution_id, loser, address.scope, 0))}["
             if isinstance(here.node(loser), EachNode)
             else None,

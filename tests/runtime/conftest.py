@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime import flows
+from tests.runtime import chosen_flows, flows
 from tests.runtime.lab import Lab
 
 
@@ -15,7 +15,7 @@ def open_lab(database_url: str) -> Iterator[Callable[..., Lab]]:
     labs: list[Lab] = []
 
     def make(**settings: Any) -> Lab:
-        labs.append(Lab.open(database_url, flows.ALL, **settings))
+        labs.append(Lab.open(database_url, [*flows.ALL, *chosen_flows.ALL], **settings))
         return labs[-1]
 
     yield make

@@ -16,10 +16,11 @@ from uuid import UUID
 
 import psycopg
 
+from orchestrator import codec
 from orchestrator.client import Handle, Orchestrator
 from orchestrator.flow.authoring import Flow
 from orchestrator.records import Claimed, StepAddress, StepMessage
-from orchestrator.runtime import sweeps
+from orchestrator.runtime import events, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import Delivery
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
@@ -126,6 +127,26 @@ class Lab:
         while self.mail:
             runner.deliver()
 
+    def send(self, handle: Handle[Any], signal: str, value: Any, key: str | None = None) -> None:
+        """Send a signal, as a client does."""
+        encoded = codec.encode(value)
+        sent = self.database.run(
+            events.send,
+            self.catalogue,
+            handle.execution_id,
+            signal,
+            encoded,
+            settings=self.settings,
+            dedupe_key=key,
+        )
+        self.post(sent)
+
+    def relay(self) -> int:
+        """Deliver what executions have told each other, as pumps do; return how much it was."""
+        messages, handled = events.deliver_all(self.database, self.catalogue, self.settings)
+        self.post(messages)
+        return handled
+
     def mark(self, *messages: StepMessage) -> None:
         """Confirm messages."""
         self.database.run(moves.mark_sent, messages)
@@ -181,7 +202,8 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
         """
         SELECT e.status, e.started, e.finished, e.failed, e.position, e.finished_at IS NOT NULL,
                count(s.*) FILTER (WHERE s.status <> 'superseded' AND s.counter_updated),
-               count(s.*) FILTER (WHERE s.status IN ('succeeded', 'failed', 'cancelled')),
+               count(s.*) FILTER (
+                   WHERE s.status IN ('succeeded', 'skipped', 'failed', 'cancelled')),
                count(s.*) FILTER (WHERE s.status = 'failed'),
                count(s.*) FILTER (WHERE s.attend_at IS NOT NULL AND s.ended_no IS NULL),
                count(s.*) FILTER (WHERE s.status = 'waiting' AND s.live >= s.wanted),
@@ -189,6 +211,7 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
                count(s.*) FILTER (WHERE s.status NOT IN ('ready', 'running')
                                         AND s.attend_at IS NOT NULL),
                count(s.*) FILTER (WHERE s.status = 'ready' AND s.attend_at IS NULL
+                                        AND coalesce(s.due_at < '9999-01-01', true)
                                         AND e.status = 'running' AND NOT e.paused)
           FROM orchestrator.executions e LEFT JOIN orchestrator.steps s ON s.execution_id = e.id
          WHERE e.id = %s GROUP BY e.id

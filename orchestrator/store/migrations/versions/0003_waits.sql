@@ -209,7 +209,8 @@ END $$;
 --   p_payloads  [{name, scope, run, kind, part, value}]
 --   p_inline    the order, or each row, that the recorder goes on with if this commit makes it ready:
 --               {name, scope}; {"item_of": name, "scope"} = the first item ordered by that each's cursor
---   p_losers    [{name, scope, below}]  what a decided merge needs no more: the row, and all scopes that begin so
+--   p_losers    [{name, scope, below, gated}]  what a decided merge needs no more: the row, and all scopes that begin
+--               so; one that has conditions and has not begun is left to find out for itself that it is skipped
 --   p_lines     journal lines [{kind, actor, data}]
 --   p_close     NULL | 'failing' | 'cancelling': ends what is not running, asks the running to stop
 -- Answer rows: kind 'recorded' | 'settled' | 'full' | 'fenced' first, then one row per step run that became ready
@@ -448,8 +449,10 @@ BEGIN
         WITH lost AS MATERIALIZED (
             SELECT s.name, s.scope, s.run FROM orchestrator.steps s
              WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready', 'running')
-               AND EXISTS (SELECT 1 FROM jsonb_to_recordset(p_losers) AS l(name text, scope text, below text)
-                            WHERE (s.name, s.scope) = (l.name, l.scope) OR starts_with(s.scope, l.below))
+               AND EXISTS (SELECT 1 FROM jsonb_to_recordset(p_losers) AS l(name text, scope text, below text, gated boolean)
+                            WHERE (s.name, s.scope) = (l.name, l.scope)
+                                  AND NOT (l.gated AND s.status = 'ready' AND s.token = 0)
+                               OR starts_with(s.scope, l.below))
              ORDER BY s.name, s.scope, s.run FOR NO KEY UPDATE),
         closed AS (
             UPDATE orchestrator.steps s
