@@ -8,18 +8,25 @@ import random
 import threading
 import traceback
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from orchestrator import codec
-from orchestrator.errors import RetryAfter, TimedOut
+from orchestrator.errors import RetryAfter, StepFailed, TimedOut
 from orchestrator.flow.definition import StepOptions
 from orchestrator.flow.retry import error_types
 from orchestrator.flow.steps import Step
 from orchestrator.runtime import context
 from orchestrator.runtime.context import ThisStep
 from orchestrator.runtime.outcomes import Failed, Outcome, Retried, Succeeded
+
+#: Runs the body of a Celery task that was made a step: (the step, its arguments, which attempt, its
+#: options, what makes an outcome of its result). Whatever happens is its outcome.
+RunTask: TypeAlias = Callable[
+    [Step[..., Any], inspect.BoundArguments, ThisStep, StepOptions, Callable[[Any], Outcome]],
+    Outcome,
+]
 
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 6_000
@@ -43,18 +50,40 @@ def run(
             for name, value in arguments.items()
         }
         bound = inspect.BoundArguments(step.signature, OrderedDict(decoded))
+
+        def stored(result: Any) -> Outcome:
+            where = f"result of {step.name!r}"
+            return Succeeded(*codec.stored(result, limit_bytes=limit_bytes, where=where))
+
+        if step.task is not None:
+            return _run_task(step, bound, this, options, stored)
         if step.is_async:
-            result = COROUTINES.run(step.body(*bound.args, **bound.kwargs), this, options.timeout)
-        else:
-            result = step.body(*bound.args, **bound.kwargs)
-        where = f"result of {step.name!r}"
-        return Succeeded(*codec.stored(result, limit_bytes=limit_bytes, where=where))
+            return stored(
+                COROUTINES.run(step.body(*bound.args, **bound.kwargs), this, options.timeout)
+            )
+        return stored(step.body(*bound.args, **bound.kwargs))
     except RetryAfter as asked:
         return Retried(asked.delay, describe(asked, this.attempt))
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored with the step
         return classify(error, this.attempt, options)
     finally:
         context.leave(token)
+
+
+def run_tasks_with(run: RunTask) -> None:
+    """Say how this process runs Celery tasks that were made steps; only `workers` knows Celery."""
+    global _run_task  # noqa: PLW0603  # one process has one way
+    _run_task = run
+
+
+def _no_celery(step: Step[..., Any], *_: object) -> Outcome:
+    raise StepFailed(
+        f"step {step.name!r} is a Celery task, and this process is no Celery worker of this"
+        " product: run it with an application that attach() was called for"
+    )
+
+
+_run_task: RunTask = _no_celery
 
 
 def classify(error: BaseException, attempt: int, options: StepOptions) -> Outcome:
