@@ -4,134 +4,75 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import Conflict, InvalidInput, TimedOut
-from orchestrator.flow.authoring import Flow
-from orchestrator.records import StepMessage
+from orchestrator.errors import Conflict, TimedOut, Unavailable
+from orchestrator.handles import Handle, Reference, id_of
+from orchestrator.records import ExecutionFacts
 from orchestrator.runtime import by_hand, operate, places, queries, start
 from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.modules import flows_of
 from orchestrator.runtime.queries import ExecutionView
 from orchestrator.runtime.search import check_text
-from orchestrator.settings import Settings
-from orchestrator.store import moves
-from orchestrator.store.database import Database
+from orchestrator.starting import Starting
 
 R = TypeVar("R")
 
-_MARK_EVERY = 0.2  # seconds between marks of confirmed messages while starting many
+#: Entry points of this group build a ready Orchestrator: the program's composition root is a matter
+#: of what is installed, as this package may not know who carries its messages.
+_COMPOSITION = "orchestrator.composition"
+
 # While waiting: a look after each tenth of the time waited so far, within these seconds.
 _POLL_FIRST, _POLL_LAST, _POLL_SHARE = 0.002, 0.25, 0.1
 
 
-class Handle(Generic[R]):
-    """An execution that was started or found.
+class Orchestrator(Starting):
+    """Starts and operates executions; `from_env` makes one.
 
-    Attributes:
-        id: the execution's id.
-        created: False when the key was there already.
+    An execution is named by its handle, its id, or ``(flow, key)``.
     """
 
-    def __init__(
-        self, orchestrator: Orchestrator, execution_id: UUID, hints: Any, *, created: bool
-    ) -> None:
-        self._orchestrator = orchestrator
-        self._annotation = hints
-        self.execution_id = execution_id
-        self.created = created
-
-    def __repr__(self) -> str:
-        return f"<execution {self.execution_id}>"
-
-    @property
-    def id(self) -> str:
-        """The execution's id as text."""
-        return str(self.execution_id)
-
-    def result(self, timeout: float | timedelta | None = None) -> R:
-        """Wait for the end and return the flow's result.
+    @classmethod
+    def from_env(cls, modules: Iterable[str | ModuleType] = ()) -> Orchestrator:
+        """Return the Orchestrator of the ``ORCHESTRATOR_*`` settings; nothing is connected yet.
 
         Args:
-            timeout: seconds, or a timedelta; None waits for ever.
+            modules: modules, or their names, whose flows can be started by name. Flows that are
+                given as objects need not be named.
 
         Raises:
-            ExecutionFailed: it failed or was cancelled.
-            TimedOut: it has not ended within ``timeout``; it goes on.
+            InvalidInput: a setting is wrong.
         """
-        value: R = self._orchestrator.wait(self.execution_id, timeout, annotation=self._annotation)
-        return value
+        root = next(iter(entry_points(group=_COMPOSITION)), None)
+        if root is None:
+            raise Unavailable(
+                "the installed metadata of celery-orchestrator is older than its code: install it"
+                " again, in a checkout with `make dev` or `pip install -e .`"
+            )
+        compose: Callable[..., Orchestrator] = root.load()
+        return compose(catalogue=Catalogue(flows_of(modules)))
 
-    def view(self) -> ExecutionView:
-        """Return status, steps and history as they are now."""
-        return self._orchestrator.get(self.execution_id)
-
-
-class Orchestrator:
-    """Starts and operates executions.
-
-    Args:
-        database: the connections of this process.
-        publish: sends messages without waiting for their confirms.
-        collect: returns the messages confirmed so far, waiting at most the given seconds for
-            outstanding ones.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        catalogue: Catalogue,
-        *,
-        publish: Callable[[Sequence[StepMessage]], None],
-        collect: Callable[[float], list[StepMessage]],
-    ) -> None:
-        self.database = database
-        self.settings = settings
-        self.catalogue = catalogue
-        self._publish = publish
-        self._collect = collect
-        self._confirmed: list[StepMessage] = []
-        self._marked_at = time.monotonic()
-
-    def start(
-        self, flow: Flow[..., R], *args: Any, key: str | None = None, **kwargs: Any
-    ) -> Handle[R]:
-        """Start an execution of ``flow``, or return the one that has the key.
-
-        The execution is stored when this returns; its first messages are on their way, and are sent
-        again by the sweeps if they do not arrive.
-
-        Args:
-            args, kwargs: the flow's input, validated against its annotations.
-            key: your own id of this work; the same key again is the same execution.
-
-        Raises:
-            InvalidInput: the input does not fit the flow's parameters; nothing was stored.
-            Conflict: the key belongs to an execution with another input.
-            Unavailable: the database cannot be reached.
-        """
-        document = flow.validate_input(args, kwargs)
-        self.catalogue.add(flow)
-        return self._start(flow, document, key)
-
-    def start_document(
-        self, flow: Flow[..., R], document: Mapping[str, Any], *, key: str | None = None
-    ) -> Handle[R]:
-        """Start an execution from a JSON document, an object by parameter name."""
-        self.catalogue.add(flow)
-        return self._start(flow, flow.validate_document(document), key)
-
-    def get(self, execution: UUID | str) -> ExecutionView:
+    def get(self, execution: Reference) -> ExecutionView:
         """Return an execution with its steps and history.
 
         Raises:
             NotFound: no such execution.
         """
-        return queries.view(self.database, _uuid(execution))
+        return queries.view(self.database, self._id(execution))
+
+    def facts(self, execution: Reference) -> ExecutionFacts:
+        """Return an execution's own row: status, counters, times.
+
+        Raises:
+            NotFound: no such execution.
+        """
+        return queries.facts(self.database, self._id(execution))
 
     def find(self, flow: str, key: str) -> UUID:
         """Return the id of the execution that has a key.
@@ -141,9 +82,25 @@ class Orchestrator:
         """
         return queries.execution_of_key(self.database, flow, key)
 
+    @overload
     def wait(
         self,
-        execution: UUID | str,
+        execution: Handle[R],
+        timeout: float | timedelta | None = None,
+        *,
+        annotation: Any = None,
+    ) -> R: ...
+    @overload
+    def wait(
+        self,
+        execution: Reference,
+        timeout: float | timedelta | None = None,
+        *,
+        annotation: Any = None,
+    ) -> Any: ...
+    def wait(
+        self,
+        execution: Reference,
         timeout: float | timedelta | None = None,
         *,
         annotation: Any = None,
@@ -155,11 +112,13 @@ class Orchestrator:
             TimedOut: it has not ended within ``timeout`` (seconds or timedelta); it goes on.
             NotFound: no such execution.
         """
+        if annotation is None and isinstance(execution, Handle):
+            annotation = execution.annotation
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         began = time.monotonic()
         until = None if seconds is None else began + seconds
         self.flush()
-        known = _uuid(execution)
+        known = self._id(execution)
         while True:
             found = queries.facts(self.database, known)
             if found.finished_at is not None:
@@ -174,24 +133,28 @@ class Orchestrator:
                 )
             self._watch(known, began, until)
 
-    def cancel(self, execution: UUID | str, *, actor: str = "api") -> bool:
+    def cancel(self, execution: Reference, *, actor: str = "api") -> bool:
         """Cancel an execution; False when it has ended or is ending already."""
         return self.database.run(
-            operate.cancel, _uuid(execution), self.settings, actor=_actor(actor), act=start.new_id()
+            operate.cancel,
+            self._id(execution),
+            self.settings,
+            actor=_actor(actor),
+            act=start.new_id(),
         )
 
-    def pause(self, execution: UUID | str, *, actor: str = "api") -> bool:
+    def pause(self, execution: Reference, *, actor: str = "api") -> bool:
         """Pause an execution; False when it is paused already."""
         return self.database.run(
-            operate.pause, _uuid(execution), actor=_actor(actor), act=start.new_id()
+            operate.pause, self._id(execution), actor=_actor(actor), act=start.new_id()
         )
 
-    def resume(self, execution: UUID | str, *, actor: str = "api") -> bool:
+    def resume(self, execution: Reference, *, actor: str = "api") -> bool:
         """Resume a paused execution and send its ready steps; False when it is not paused."""
         messages = self.database.run(
             operate.resume,
             self.catalogue,
-            _uuid(execution),
+            self._id(execution),
             self.settings,
             actor=_actor(actor),
             act=start.new_id(),
@@ -201,7 +164,7 @@ class Orchestrator:
 
     def retry(
         self,
-        execution: UUID | str,
+        execution: Reference,
         *,
         from_steps: Sequence[str | tuple[str, str]] = (),
         input: Mapping[str, Any] | None = None,  # noqa: A002 - as in `start`, the flow's input
@@ -229,7 +192,7 @@ class Orchestrator:
             messages = self.database.run(
                 operate.rerun,
                 self.catalogue,
-                _uuid(execution),
+                self._id(execution),
                 chosen,
                 self.settings,
                 actor=who,
@@ -238,12 +201,17 @@ class Orchestrator:
             )
         else:
             messages = self.database.run(
-                operate.retry, self.catalogue, _uuid(execution), self.settings, actor=who, act=act
+                operate.retry,
+                self.catalogue,
+                self._id(execution),
+                self.settings,
+                actor=who,
+                act=act,
             )
         self._send(messages)
 
     def complete(
-        self, execution: UUID | str, *steps: str, output: Any = None, actor: str = "api"
+        self, execution: Reference, *steps: str, output: Any = None, actor: str = "api"
     ) -> None:
         """End steps by hand as succeeded with this output; a failed execution goes on with it.
 
@@ -259,13 +227,13 @@ class Orchestrator:
         self._complete("complete", execution, steps, output, actor)
 
     def skip(
-        self, execution: UUID | str, *steps: str, output: Any = None, actor: str = "api"
+        self, execution: Reference, *steps: str, output: Any = None, actor: str = "api"
     ) -> None:
         """As `complete`, for steps whose work nobody did; their result is None if not given."""
         self._complete("skip", execution, steps, output, actor)
 
     def fail(
-        self, execution: UUID | str, step: str, *, reason: str = "", actor: str = "api"
+        self, execution: Reference, step: str, *, reason: str = "", actor: str = "api"
     ) -> None:
         """End a step that is ready or running as failed, without another attempt.
 
@@ -277,7 +245,7 @@ class Orchestrator:
         messages = self.database.run(
             by_hand.fail,
             self.catalogue,
-            _uuid(execution),
+            self._id(execution),
             places.read(step),
             self.settings,
             reason=reason or f"failed by hand by {who}",
@@ -286,39 +254,13 @@ class Orchestrator:
         )
         self._send(messages)
 
-    def flush(self, timeout: float = 0.5) -> None:
-        """Wait up to ``timeout`` seconds for confirms and mark them; others are sent again."""
-        self._confirmed += self._collect(timeout)
-        self._mark()
-
-    def close(self) -> None:
-        """Flush and close this process's connections."""
-        self.flush()
-        self.database.close()
-
-    def _start(
-        self, flow: Flow[..., R], document: Mapping[str, codec.JSON], key: str | None
-    ) -> Handle[R]:
-        registered = self.database.run(self.catalogue.registered, flow.name)
-        started, messages = self.database.run(
-            start.start,
-            registered,
-            document,
-            self.settings,
-            execution_id=start.new_id(),
-            key=key,
-            actor="api",
-        )
-        self._send(messages)
-        return Handle(self, started.execution_id, flow.hints.get("return"), created=started.created)
-
     def _complete(
-        self, kind: str, execution: UUID | str, steps: Sequence[str], output: Any, actor: str
+        self, kind: str, execution: Reference, steps: Sequence[str], output: Any, actor: str
     ) -> None:
         messages = self.database.run(
             by_hand.complete,
             self.catalogue,
-            _uuid(execution),
+            self._id(execution),
             [places.read(step) for step in steps],
             self.settings,
             output=output,
@@ -328,13 +270,6 @@ class Orchestrator:
         )
         self._send(messages)
 
-    def _send(self, messages: Sequence[StepMessage]) -> None:
-        if messages:
-            self._publish(messages)
-        self._confirmed += self._collect(0)
-        if self._confirmed and time.monotonic() - self._marked_at > _MARK_EVERY:
-            self._mark()
-
     def _watch(self, execution: UUID, began: float, until: float | None) -> None:
         """Return when an execution has ended or the time is over."""
         while until is None or time.monotonic() < until:
@@ -343,20 +278,12 @@ class Orchestrator:
             if queries.has_ended(self.database, execution):
                 return
 
-    def _mark(self) -> None:
-        confirmed, self._confirmed = self._confirmed, []
-        self._marked_at = time.monotonic()
-        if confirmed:
-            self.database.run(moves.mark_sent, confirmed)
-
-
-def _uuid(execution: UUID | str) -> UUID:
-    if isinstance(execution, UUID):
-        return execution
-    try:
-        return UUID(execution)
-    except ValueError:
-        raise InvalidInput(f"{execution!r} is not an execution id") from None
+    def _id(self, execution: Reference) -> UUID:
+        """Return the id of what a program calls an execution."""
+        if isinstance(execution, tuple):
+            flow, key = execution
+            return self.find(flow if isinstance(flow, str) else flow.name, key)
+        return id_of(execution)
 
 
 def _actor(actor: str) -> str:

@@ -11,17 +11,18 @@ in between, so that an operator sees in Flower what runs. They all have the same
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 from celery import Celery
+from celery.signals import import_modules
 
-from orchestrator.flow.authoring import Flow
+from orchestrator.runtime import bodies
 from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.modules import flows_of
 from orchestrator.settings import Settings
-from workers import tasks
+from workers import adopted, tasks
 from workers.crew import Crew
 from workers.dead_letters import DeadLetters
 from workers.queues import step_queues
@@ -34,32 +35,34 @@ def attach(
 ) -> Celery:
     """Make a Celery application a worker of the flows in these modules; return it.
 
+    Named modules are imported when Celery imports those of tasks, in the processes that need them:
+    a Django project may attach in its `celery.py`, before its models can be imported.
+
     Args:
         modules: modules, or their names, whose module-level flows are run.
         settings: read from the environment when left out.
     """
     settings = settings or Settings()
-    catalogue = Catalogue(flows_of(modules))
-    ours = {settings.queue, settings.long_queue, *_queues_of(catalogue)}
-    crew = Crew(app, catalogue, settings)
+    crew = Crew(app, Catalogue(), settings)
     attached: Any = app
     attached.orchestrator = crew
     attached.Worker = app.subclass_with_self(Worker)
     attached.steps["consumer"].update({Reserved, DeadLetters})
-    attached.amqp.queues_cls = step_queues(ours.__contains__)
     tasks.register(app, crew)
+    bodies.run_tasks_with(adopted.run)
+
+    def load(**_: Any) -> None:
+        for flow in flows_of(modules):
+            crew.catalogue.add(flow)
+        ours = {settings.queue, settings.long_queue, *_queues_of(crew.catalogue)}
+        attached.amqp.queues_cls = step_queues(ours.__contains__)
+        tasks.register(app, crew)
+
+    if any(isinstance(module, str) for module in modules):
+        import_modules.connect(load, sender=app, weak=False)
+    else:
+        load()
     return app
-
-
-def flows_of(modules: Iterable[str | ModuleType]) -> Iterator[Flow[..., Any]]:
-    """Yield the flows that these modules hold under names of their own, each once."""
-    seen: set[int] = set()
-    for module in modules:
-        loaded = importlib.import_module(module) if isinstance(module, str) else module
-        for value in vars(loaded).values():
-            if isinstance(value, Flow) and id(value) not in seen:
-                seen.add(id(value))
-                yield value
 
 
 def _queues_of(catalogue: Catalogue) -> Iterator[str]:

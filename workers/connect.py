@@ -7,6 +7,9 @@ them, so what is built before a fork is built again after it.
 from __future__ import annotations
 
 import atexit
+import os
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -64,6 +67,19 @@ def broker_of(app: Celery) -> Connect:
     return connect
 
 
+def consuming_broker_of(app: Celery, *, heartbeat: float) -> Connect:
+    """Return what opens a connection for consuming, which has to beat; times in seconds."""
+
+    def connect() -> kombu.Connection:
+        connection = app.connection_for_read(heartbeat=heartbeat, connect_timeout=_CONNECT_TIMEOUT)
+        connection.transport_options = _publishing_options(
+            app.conf.broker_read_url, connection.transport_options or {}
+        )
+        return connection
+
+    return connect
+
+
 def sender(connect: Connect, used_by: Database) -> Sender:
     """Return the sender of this process."""
 
@@ -79,8 +95,7 @@ def orchestrator(
     """Return the ready Orchestrator of a program that starts and operates executions."""
     settings = settings or Settings()
     own = database(settings)
-    outgoing = sender(broker(settings), own)
-    atexit.register(outgoing.close)
+    outgoing = _Outgoing(settings, own)
     return Orchestrator(
         own,
         settings,
@@ -88,6 +103,64 @@ def orchestrator(
         publish=outgoing.publish,
         collect=outgoing.collect,
     )
+
+
+class _Outgoing:
+    """The sender of a program that may fork: a web server does so after it has loaded its modules.
+
+    A child leaves its parent's connections alone and has its own.
+    """
+
+    def __init__(self, settings: Settings, used_by: Database) -> None:
+        self._settings, self._database = settings, used_by
+        self._sender: Sender | None = None
+        self._guard = threading.Lock()
+        _FORKING.add(self)
+        atexit.register(_close, weakref.ref(self))
+
+    def publish(self, messages: Sequence[StepMessage]) -> None:
+        """Send messages without waiting."""
+        self._of_this_process().publish(messages)
+
+    def collect(self, timeout: float) -> list[StepMessage]:
+        """Return what was confirmed."""
+        return [] if self._sender is None else self._sender.collect(timeout)
+
+    def close(self) -> None:
+        """Mark what is confirmed, and disconnect."""
+        if self._sender is not None:
+            self._sender.close()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: start with nothing."""
+        self._database.close_after_fork()
+        if self._sender is not None:
+            _OF_THE_PARENT.append(self._sender)  # collected, it would shut the parent's socket down
+        self._sender, self._guard = None, threading.Lock()
+
+    def _of_this_process(self) -> Sender:
+        with self._guard:
+            if self._sender is None:
+                self._sender = sender(broker(self._settings), self._database)
+            return self._sender
+
+
+_FORKING: weakref.WeakSet[_Outgoing] = weakref.WeakSet()
+_OF_THE_PARENT: list[Sender] = []
+
+
+def _close(outgoing: weakref.ref[_Outgoing]) -> None:
+    alive = outgoing()
+    if alive is not None:
+        alive.close()
+
+
+def _forget_after_fork() -> None:
+    for outgoing in _FORKING:
+        outgoing.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def _publishing_options(url: str, options: dict[str, Any]) -> dict[str, Any]:

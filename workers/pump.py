@@ -2,8 +2,9 @@
 
 One thread of the main process of every worker. It asks one cheap question a second: when does the
 next row want to be looked at? If that is now it sweeps until nothing is left; if it is sooner than
-a second it sleeps just so long. Several pumps do the same work without harm: they skip each other's
-locked rows. It also looks for incarnations that have died, with every beat.
+a second it sleeps just so long, and a start in somebody's own transaction rings when it is
+committed. Several pumps do the same work without harm: they skip each other's locked rows. It also
+looks for incarnations that have died, with every beat.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from orchestrator.runtime import sweeps
 from orchestrator.runtime.incarnations import DeathWatch
 from orchestrator.settings import Settings
 from orchestrator.store import sweeping
+from orchestrator.store.bell import Bell
 from orchestrator.store.database import Connection, Database
 from workers.sender import Sender
 
@@ -51,6 +53,7 @@ class Pump:
         self._next_look = 0.0
         self._pause = 0.0
         self._stopping = threading.Event()
+        self._bell = Bell(database)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
     def start(self) -> None:
@@ -60,18 +63,21 @@ class Pump:
     def stop(self) -> None:
         """End."""
         self._stopping.set()
+        self._bell.ring()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
         wait = 0.0
-        while not self._stopping.wait(wait):
+        while not self._stopping.is_set():
             try:
                 wait = self._round()
                 self._pause = 0.0
             except Exception as error:  # noqa: BLE001 - the pump goes on whatever happens
                 self._pause = wait = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
                 log.warning("the pump pauses for %g s: %s", wait, error)
+            self._bell.wait(wait)
+        self._bell.close()
 
     def _round(self) -> float:
         """Do what is to be done now; return for how many seconds nothing is."""

@@ -85,6 +85,16 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
 
 
+def is_of_database(error: BaseException) -> bool:
+    """Return whether an error was raised by the database or on the way to it."""
+    return isinstance(error, psycopg.Error | exc.SQLAlchemyError)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether a statement was ended because it took longer than it may."""
+    return isinstance(error, psycopg.errors.QueryCanceled)
+
+
 def parse_url(url: str) -> URL:
     """Return a PostgreSQL address as SQLAlchemy takes it.
 
@@ -136,6 +146,11 @@ class Database:
         self._guard = threading.Lock()
         self._local = threading.local()
         self._held: dict[threading.Thread, PoolProxiedConnection] = {}
+
+    @property
+    def address(self) -> str:
+        """The address as messages show it, without a password."""
+        return shown(self._url)
 
     # -- connections ---------------------------------------------------------------------------
 
