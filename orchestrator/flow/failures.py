@@ -15,7 +15,7 @@ class StepError:
         kind: the class of the error, by name: ``"TimedOut"``, ``"ValueError"``.
         message: the text of the error.
         attempts: how often the step was tried.
-        input: the encoded arguments of the step by parameter name.
+        input: the arguments of the step by parameter name.
     """
 
     step: str
