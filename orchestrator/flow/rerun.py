@@ -20,6 +20,10 @@ cancelled and whoever succeeds orders nothing; when it runs again, cancelled row
 ordered anew by the rule, and nodes that were never ordered are. With no step chosen at all,
 ``rerun`` does only this: that is what reopening an execution for the retry of a failed step needs,
 once that step's own row is ready again.
+
+What has *arrived* is what stays and has ended: with a value when it succeeded, without one when it
+was skipped, or failed or lost in a way that the execution could do without. A node whose failure a
+handler took has arrived when its handler has.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from typing import TypeAlias
 from orchestrator.errors import Conflict, NotFound
 from orchestrator.flow import planning
 from orchestrator.flow import scope as scopes
-from orchestrator.flow.graph import EachNode, Graph, Node
+from orchestrator.flow.graph import EachNode, Graph, MergeNode, Node, handled
 from orchestrator.lifecycle import StepStatus
 
 #: A node in a scope, whatever its runs.
@@ -47,12 +51,14 @@ class RowFacts:
         live: how many there were.
         items: of an each that was expanded, the number of its items; else None.
         next: of an each, the cursor: items from here on are not ordered yet.
+        absorbed: whether the execution does without this row, though it failed or was cancelled.
     """
 
     name: str
     scope: str
     run: int
     status: StepStatus
+    absorbed: bool = False
     wanted: int = 0
     live: int = 0
     items: int | None = None
@@ -66,7 +72,10 @@ class RowFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerunOrder:
-    """A row to insert: ready at once, or waiting with the arrivals that stay."""
+    """A row to insert: ready at once, or waiting with the arrivals that stay.
+
+    ``total`` and ``arrived`` are those of a merge: how many arrivals can come, and have come.
+    """
 
     name: str
     scope: str
@@ -76,6 +85,13 @@ class RerunOrder:
     ready: bool
     items: int | None = None
     next: int = 0
+    total: int | None = None
+    arrived: int | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the row keeps a tally of arrivals."""
+        return self.wanted > 1 or not self.ready or self.total is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +131,7 @@ def rerun(
     leaving = {
         place: row
         for place, row in current.items()
-        if row.status is StepStatus.CANCELLED or reached.touches(place)
+        if (row.status is StepStatus.CANCELLED and not row.absorbed) or reached.touches(place)
     }
     staying = {place: row for place, row in current.items() if place not in leaving}
     _refuse_conflicts(graph, reached, leaving, staying)
@@ -159,7 +175,10 @@ def _reached(
     waiting = sorted(chosen)
     while waiting:
         name, scope = waiting.pop()
-        dependents = {(next_, scope) for next_ in planning.level(graph, scope).dependents(name)}
+        here = planning.level(graph, scope)
+        handler = here.handler(name)
+        following = (*here.dependents(name), *(() if handler is None else (handler,)))
+        dependents = {(next_, scope) for next_ in following}
         around = set(list(_eaches_around(scope))[:1])
         after |= dependents
         waiting += sorted((dependents - wholly) | (around - partly))
@@ -183,14 +202,17 @@ def _refuse_conflicts(
                 f"step {_label(place)} is running and would have to run again: wait for it"
             )
     for place, row in staying.items():
-        if row.status is StepStatus.FAILED:
+        if row.status is StepStatus.FAILED and not row.absorbed:
             raise Conflict(
                 f"step {_label(place)} failed and is not among the steps to run again: choose it as"
                 " well, or retry it first"
             )
     for name, scope in sorted(reached.starts):
-        for dependency in planning.level(graph, scope).dependencies(name):
-            if not _succeeded(staying, (dependency, scope)):
+        here = planning.level(graph, scope)
+        if _handles_failure(here.node(name), staying, scope):
+            continue
+        for dependency in here.dependencies(name):
+            if _arrival(here, staying, (dependency, scope)) is None:
                 raise Conflict(
                     f"step {_label((name, scope))} cannot run: its input {dependency!r} has not"
                     " succeeded"
@@ -226,13 +248,27 @@ class _Orders:
 
     def _fresh(self, level: Graph, node: Node, scope: str) -> Iterator[RerunOrder]:
         """A node as it is ordered in the normal course, with the arrivals that are there."""
-        wanted = len(level.dependencies(node.name))
-        live = sum(
-            _succeeded(self.staying, (dependency, scope))
-            for dependency in level.dependencies(node.name)
-        )
-        if live or not wanted:
-            yield self._order(node.name, scope, wanted=wanted, live=live)
+        if handled(node) is not None:
+            if _handles_failure(node, self.staying, scope):
+                yield self._order(node.name, scope, wanted=0, live=0)
+            return
+        dependencies = level.dependencies(node.name)
+        found = (_arrival(level, self.staying, (name, scope)) for name in dependencies)
+        arrivals = [arrival for arrival in found if arrival is not None]
+        if isinstance(node, MergeNode) and arrivals:
+            total, live = len(dependencies), sum(arrivals)
+            yield RerunOrder(
+                name=node.name,
+                scope=scope,
+                run=self.newest.get((node.name, scope), 0) + 1,
+                wanted=node.wanted,
+                live=live,
+                ready=live >= node.wanted or len(arrivals) == total,
+                total=total,
+                arrived=len(arrivals),
+            )
+        elif arrivals or not dependencies:
+            yield self._order(node.name, scope, wanted=len(dependencies), live=len(arrivals))
 
     def _resumed(
         self, node: EachNode, scope: str, old: RowFacts, count: int
@@ -242,7 +278,8 @@ class _Orders:
         sinks = node.body.sinks
         arrivals = [
             sum(
-                _succeeded(self.staying, (sink, scopes.child(scope, node.name, i)))
+                _arrival(node.body, self.staying, (sink, scopes.child(scope, node.name, i)))
+                is not None
                 for sink in sinks
             )
             for i in range(ordered)
@@ -284,9 +321,24 @@ class _Orders:
         )
 
 
-def _succeeded(rows: Mapping[Place, RowFacts], place: Place) -> bool:
+def _arrival(level: Graph, rows: Mapping[Place, RowFacts], place: Place) -> bool | None:
+    """Whether what a node brought came with a value; None if it has brought nothing yet."""
     row = rows.get(place)
-    return row is not None and row.status is StepStatus.SUCCEEDED
+    if row is None:
+        return None
+    if row.status is StepStatus.SUCCEEDED:
+        return True
+    handler = level.handler(place[0])
+    if row.status is StepStatus.FAILED and row.absorbed and handler is not None:
+        return _arrival(level, rows, (handler, place[1]))
+    return False if row.absorbed or row.status is StepStatus.SKIPPED else None
+
+
+def _handles_failure(node: Node, rows: Mapping[Place, RowFacts], scope: str) -> bool:
+    """Whether a node is the handler of a failure that stays."""
+    of = handled(node)
+    row = None if of is None else rows.get((of, scope))
+    return row is not None and row.status is StepStatus.FAILED and row.absorbed
 
 
 def _eaches_around(scope: str) -> Iterator[Place]:

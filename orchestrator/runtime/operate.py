@@ -309,6 +309,7 @@ def _order_again(
             live=row.live or 0,
             items=row.items,
             next=row.next or 0,
+            absorbed=row.absorbed_by is not None,
         )
         for row in executions.step_rows(connection, locked.id)
     ]
@@ -323,8 +324,10 @@ def _order_again(
                 "run": locked.reruns + 1,
                 "status": "ready" if order.ready else "waiting",
                 "queue": registered.queue(order.name, order.scope, settings),
-                "wanted": order.wanted if order.wanted > 1 or not order.ready else None,
-                "live": order.live if order.wanted > 1 or not order.ready else None,
+                "wanted": order.wanted if order.counts else None,
+                "live": order.live if order.counts else None,
+                "total": order.total,
+                "arrived": order.arrived,
                 "items": order.items,
                 "next": order.next if order.items is not None else None,
             }

@@ -269,18 +269,21 @@ def insert_rerun(
     """Insert the step runs of a re-run, count them, and raise the execution's number of re-runs.
 
     Args:
-        rows: name, scope, run, status (ready or waiting), queue, wanted, live, items, next of each.
+        rows: name, scope, run, status (ready or waiting), queue, wanted, live, items, next, total, arrived
+            of each.
     """
     connection.execute(
         """
         WITH made AS (
             INSERT INTO orchestrator.steps
-                   (execution_id, name, scope, run, status, queue, wanted, live, items, next)
+                   (execution_id, name, scope, run, status, queue, wanted, live, items, next,
+                    total, arrived)
             SELECT %(id)s, r.name, r.scope, r.run, r.status, r.queue, r.wanted, r.live, r.items,
-                   r.next
+                   r.next, r.total, r.arrived
               FROM jsonb_to_recordset(%(rows)s::jsonb)
                   AS r(name text, scope text, run smallint, status text,
-                   queue text, wanted integer, live integer, items integer, next integer)
+                   queue text, wanted integer, live integer, items integer, next integer,
+                   total integer, arrived integer)
             RETURNING 1)
         UPDATE orchestrator.executions
            SET started = started + (SELECT count(*) FROM made), reruns = reruns + 1

@@ -183,3 +183,59 @@ def test_what_comes_after_a_failed_step_of_an_item_is_skipped_in_that_item_alone
     assert len(skipped) == 2
     assert all("[1]" in scope or "[3]" in scope for scope in skipped)
     lab.sound(handle)
+
+
+@pytest.mark.req("E3")
+def test_a_rerun_from_before_a_branch_decides_it_anew(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.branch, Order(500, []))
+    lab.drain()
+    assert handle.result(0) == "large 500"
+    lab.client.retry(handle.id, from_steps=["price"])
+    lab.drain()
+    assert handle.result(0) == "large 500"
+    assert names() == ["price", "large"] * 2
+    assert lab.row(handle, "small", run=1)["status"] == StepStatus.SKIPPED
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize("again", ["risky", "risky_on_error", "note"])
+def test_a_rerun_of_a_handled_step_of_its_handler_or_of_what_follows(lab: Lab, again: str) -> None:
+    flows.behave["risky"] = fail
+    handle = lab.start(chosen_flows.excused, 3)
+    lab.drain()
+    lab.advance(seconds=2)
+    lab.sweep()
+    lab.drain()
+    flows.ran.clear()
+    flows.behave.clear()
+    lab.client.retry(handle.id, from_steps=[again])
+    lab.drain()
+    well, excused = "noted risky 3", "noted excused ValueError: no"
+    assert handle.result(0) == (well if again == "risky" else excused)
+    expected = {"risky": ["risky", "note"], "risky_on_error": ["excuse", "note"], "note": ["note"]}
+    assert names() == expected[again]
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize("again", ["large", "first_of", "small"])
+def test_a_rerun_around_a_merge_ends(lab: Lab, again: str) -> None:
+    handle = lab.start(chosen_flows.race, 1)
+    fast = next(message for message in lab.mail if message.queue != "slow")
+    lab.mail.clear()
+    lab.worker().deliver(fast)
+    lab.client.retry(handle.id, from_steps=[again])
+    lab.drain()
+    assert handle.result(0) == "large 1"  # it is still the first that came
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize("again", ["fail_if_odd", "each"])
+def test_a_rerun_of_items_that_were_done_without(lab: Lab, again: str) -> None:
+    handle = lab.start(chosen_flows.tolerant_items, 4)
+    lab.drain()
+    assert handle.result(0) == 1 + 21
+    chosen = [("fail_if_odd", "item[1]")] if again == "fail_if_odd" else ["item"]
+    lab.client.retry(handle.id, from_steps=chosen)
+    lab.drain()
+    assert handle.result(0) == 1 + 21
+    lab.sound(handle)

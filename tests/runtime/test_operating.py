@@ -86,7 +86,7 @@ def test_an_execution_that_has_not_failed_is_not_retried(lab: Lab) -> None:
         lab.client.retry(handle.id)
     with pytest.raises(NotFound, match="no execution"):
         lab.client.retry(uuid4())
-    with pytest.raises(InvalidInput, match="not an execution id"):
+    with pytest.raises(InvalidInput, match="is no execution: give its handle"):
         lab.client.retry("nonsense")
 
 
