@@ -63,7 +63,7 @@ class Crew:
         self._database: Database | None = None
         self._sender: Sender | None = None
         self._job: Job | None = None
-        self._deaths = DeathWatch()
+        self._deaths = DeathWatch(silence=2.5 * settings.beat_interval)
         signals.worker_init.connect(self._on_worker_init, weak=False)
         signals.worker_process_init.connect(self._on_process_init, weak=False)
         signals.worker_process_shutdown.connect(self._on_process_shutdown, weak=False)

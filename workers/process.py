@@ -133,7 +133,7 @@ class StepProcess:
         """Keep the proof of life over an outage; called every beat."""
         with self._guard:
             if self._incarnation is not None:
-                self._incarnation.tend()
+                self._incarnation.tend([one.pair for one in self.desk.notice().running])
                 self._introduce(self._incarnation.id)
 
     def deliver(self, message: StepMessage, *, redelivered: bool) -> tuple[int, Outcome | None]:

@@ -4,15 +4,19 @@ An incarnation is one process start, never a name. The process holds a session a
 over a connection of its own; the lock is gone milliseconds after a SIGKILL and still held under
 SIGSTOP. The lock alone can lie: a database restart frees the locks of the living. So a process of
 this host is dead when its lock is free *and* its pid with its start time is gone; one of another
-host when its lock was free at two looks in a row and the looker has itself beaten without a gap for
-longer than an outage takes to be noticed.
+host when its lock is free, it has missed its beats, and the looker has itself beaten without a gap
+for longer than an outage takes to be noticed.
+
+When the broker hands out a message again and its holder's lock on another host is free, nothing is
+certain, but waiting would be worse: the holder is taken for dead. Should it live, it finds that out
+with its next beat, lives on as who it is now, and takes back the deaths that were counted.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +29,9 @@ from orchestrator.records import StepAddress
 from orchestrator.store import incarnations as store
 from orchestrator.store import sweeping
 from orchestrator.store.database import Connection, Database, is_transient
+from orchestrator.store.incarnations import IncarnationFacts
+
+log = logging.getLogger(__name__)
 
 #: A step function that no living worker has is looked for again this often.
 PARKED_AGAIN_AFTER = timedelta(seconds=60)
@@ -57,15 +64,19 @@ class Incarnation:
         self._locked = True
         self.id = self._born()
 
-    def tend(self) -> None:
+    def tend(self, running: Sequence[tuple[StepAddress, int]] = ()) -> None:
         """Keep the lock: a new session after an outage, a new incarnation if declared dead.
 
         Called every beat. Raises nothing while the database is away: the next call tries again.
+
+        Args:
+            running: what it holds by its own account, (step run, token): if it was declared dead,
+                its death is not counted against these.
         """
         # a session that was lost shows it when it is used
         for _ in range(1 if self._session.closed else 2):
             try:
-                self._hold()
+                self._hold(running)
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -87,11 +98,13 @@ class Incarnation:
             reason=reason,
         )
 
-    def _hold(self) -> None:
+    def _hold(self, running: Sequence[tuple[StepAddress, int]]) -> None:
         if self._session.closed:
             self._session = self._database.direct()
             self._locked = False
         if not store.is_alive(self._session, self.id):
+            if store.take_back_death(self._session, self.id, sorted(running)):
+                log.warning("this process was taken for dead: what it ran was given to others")
             self.id = self._born()
             self._locked = True
         elif not self._locked:
@@ -118,18 +131,20 @@ class Incarnation:
         return identity
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class DeathWatch:
-    """Looks for incarnations that have died; one per process, because two looks are compared.
+    """Looks for incarnations that have died.
 
     Attributes:
         own: incarnations that this process knows to live.
         confirmed_broker: False on a broker where a killed worker takes reserved messages with it.
+        silence: for how long a process of another host must not have beaten: longer than two beats,
+            with each of which a living one takes a lock again that an outage has freed.
     """
 
     own: set[UUID] = field(default_factory=set)
     confirmed_broker: bool = True
-    _suspects: dict[UUID, float] = field(default_factory=dict)
+    silence: timedelta = timedelta(seconds=5)
 
     def look(self, connection: Connection, *, steady: bool) -> list[UUID]:
         """Declare dead those whose death is proven; return them.
@@ -141,20 +156,18 @@ class DeathWatch:
         """
         alive = {found.id: found for found in store.alive(connection) if found.id not in self.own}
         free = store.unlocked(connection, list(alive)) if alive else []
-        now = time.monotonic()
-        self._suspects = {known: self._suspects.get(known, now) for known in free}
-        dead = []
-        for suspect in free:
-            found = alive[suspect]
-            if found.host == socket.gethostname():
-                proven = not _process_lives(found.pid, found.born_at)
-            else:
-                proven = steady and now - self._suspects[suspect] >= _SECOND_LOOK
-            if proven and self.declare(
-                connection, suspect, "its lock is free and its process gone"
-            ):
-                dead.append(suspect)
-        return dead
+        return [
+            suspect
+            for suspect in free
+            if self._is_dead(alive[suspect], steady=steady)
+            and self.declare(connection, suspect, "its lock is free and its process gone")
+        ]
+
+    def _is_dead(self, found: IncarnationFacts, *, steady: bool) -> bool:
+        """Return whether the owner of a free lock is dead."""
+        if found.host == socket.gethostname():
+            return not _process_lives(found.pid, found.born_at)
+        return steady and found.silent >= self.silence
 
     def declare(self, connection: Connection, incarnation: UUID, reason: str) -> bool:
         """End an incarnation known to be dead; offer its steps anew. False if it had ended."""
@@ -170,16 +183,12 @@ class DeathWatch:
         return True
 
 
-#: A lock elsewhere must have been free for so long, in seconds: longer than two beats, with each of
-#: which a living process takes a lock again that an outage has freed.
-_SECOND_LOOK = 5.0
-
-
 def prove_dead(connection: Connection, address: StepAddress) -> bool:
-    """Return whether the holder of a redelivered step run is dead; declare it if that is proven.
+    """Return whether the holder of a redelivered step run is dead; declare it if so.
 
     The broker says that the consumer is gone; that proves nothing by itself (protocol.md 5), but
-    with its lock free, and its process gone if it was one of this host, it is enough.
+    with its lock free, and its process gone if it was one of this host, it is enough to go on. One
+    of another host may have lost its connections and live: `Incarnation.tend` puts that right.
     """
     found = store.holder_of(connection, address)
     if found is None:

@@ -18,7 +18,11 @@ _LOCK_KEY = "hashtextextended('orchestrator.workers/' || {}::text, 0)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncarnationFacts:
-    """An incarnation that has not ended."""
+    """An incarnation that has not ended.
+
+    Attributes:
+        silent: how long ago it has beaten, by the database's clock.
+    """
 
     id: UUID
     parent: UUID | None
@@ -26,6 +30,7 @@ class IncarnationFacts:
     pid: int
     born_at: float
     queues: tuple[str, ...]
+    silent: timedelta
 
 
 def insert(
@@ -91,7 +96,7 @@ def beat(connection: Connection, claims: Mapping[UUID, Mapping[str, Sequence[str
     return {row[0] for row in rows}
 
 
-_FACTS = "w.id, w.parent, w.host, w.pid, w.born_at, w.queues"
+_FACTS = "w.id, w.parent, w.host, w.pid, w.born_at, w.queues, orchestrator.now() - w.beat_at"
 
 
 def alive(connection: Connection) -> list[IncarnationFacts]:
@@ -164,6 +169,51 @@ def end(
             {"id": incarnation},
         ).rowcount
         return row[0], tuple(row[1]), held
+
+
+def take_back_death(
+    connection: Connection, incarnation: UUID, running: Sequence[tuple[StepAddress, int]]
+) -> bool:
+    """Note that an incarnation declared dead lives; False if it was not declared dead.
+
+    Args:
+        running: in the order of their keys, what it holds by its own account: (step run, token).
+            Whoever took one of these over since then has counted a death that was none.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE orchestrator.workers SET died = false, reason = 'lives, though ' || reason
+             WHERE id = %s AND died RETURNING ended_at
+            """,
+            (incarnation,),
+        ).fetchone()
+        if row is None:
+            return False
+        connection.execute(
+            """
+            WITH counted AS MATERIALIZED (
+                SELECT s.execution_id, s.name, s.scope, s.run
+                  FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::integer[])
+                       AS r(execution_id, name, scope, run, token)
+                  JOIN orchestrator.steps s USING (execution_id, name, scope, run)
+                 WHERE s.token = r.token + 1 AND s.deaths > 0 AND s.began_at >= %s
+                 ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s)
+            UPDATE orchestrator.steps s SET deaths = s.deaths - 1
+              FROM counted c
+             WHERE (s.execution_id, s.name, s.scope, s.run)
+                 = (c.execution_id, c.name, c.scope, c.run)
+            """,
+            (
+                [address.execution_id for address, _ in running],
+                [address.name for address, _ in running],
+                [address.scope for address, _ in running],
+                [address.run for address, _ in running],
+                [token for _, token in running],
+                row[0],
+            ),
+        )
+    return True
 
 
 def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:
@@ -266,4 +316,5 @@ def _facts(row: Sequence[Any]) -> IncarnationFacts:
         pid=row[3],
         born_at=row[4],
         queues=tuple(row[5]),
+        silent=row[6],
     )
