@@ -252,7 +252,7 @@ def check_sound(connection: psycopg.Connection[Any], execution_id: UUID) -> None
     ).fetchone()
     reopened = connection.execute(
         "SELECT count(*) FROM orchestrator.journal"
-        " WHERE execution_id = %s AND kind IN ('retry', 'rerun')",
+        " WHERE execution_id = %s AND kind IN ('retry', 'rerun', 'complete', 'skip')",
         (execution_id,),
     ).fetchone()
     assert settlements is not None
