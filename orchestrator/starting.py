@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from inspect import Parameter
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from orchestrator import codec
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.functions import near_miss
 from orchestrator.handles import Executions, Handle
 from orchestrator.records import Start, Started, StepMessage
-from orchestrator.runtime import start
+from orchestrator.runtime import asked, start
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.settings import Settings
 from orchestrator.store import moves, starts
@@ -35,8 +34,6 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 _MARK_EVERY = 0.2  # seconds between marks of confirmed messages while starting many
-#: Starts of one transaction: so many, or inputs of so many characters.
-_CHUNK, _CHUNK_SIZE = 1000, 4 << 20
 
 
 class Starting(Executions):
@@ -166,7 +163,7 @@ class Starting(Executions):
             Unavailable: the database cannot be reached.
         """
         known = self._flow(flow)
-        _require_clear(known, args, key=key, session=session)
+        asked.require_clear(known, args, key=key, session=session)
         document = known.validate_input(args, kwargs)
         return self._start(known, document, key, session)
 
@@ -264,13 +261,13 @@ class Starting(Executions):
         """
         known = self._flow(flow)
         registered = self._registered(known)
-        wanted = list(_wanted(known, registered, inputs, keys, self.settings))
-        distinct, places = _distinct(known, wanted)
+        wanted = list(asked.wanted(known, registered, inputs, keys, self.settings))
+        distinct, places = asked.distinct(known, wanted)
         answers: list[Started] = []
         if session is not None:
             answers = self._start_in(session, registered, distinct)
         else:
-            for chunk in _chunks(distinct):
+            for chunk in asked.chunks(distinct):
                 done, messages = self.database.run(
                     start.start_many, registered, chunk, self.settings, actor="api"
                 )
@@ -350,7 +347,7 @@ class Starting(Executions):
         answers: list[Started] = []
         messages: list[StepMessage] = []
         committed = False
-        for chunk in _chunks(wanted):
+        for chunk in asked.chunks(wanted):
             done = start.start_in(
                 borrowed, registered, chunk, self.settings, transaction=transaction, actor="api"
             )
@@ -398,87 +395,3 @@ class Starting(Executions):
         self._marked_at = time.monotonic()
         if confirmed:
             self.database.run(moves.mark_sent, confirmed)
-
-
-def _require_clear(flow: Flow[..., Any], args: Sequence[Any], **ours: object) -> None:
-    """Refuse a keyword of ours that could be meant for the flow's parameter of the same name."""
-    parameters = list(flow.signature.parameters)
-    for name, value in ours.items():
-        if value is None or name not in parameters:
-            continue
-        if flow.signature.parameters[name].kind is Parameter.KEYWORD_ONLY:
-            raise InvalidInput(
-                f"flow {flow.name!r} takes {name!r} by keyword only, and {name}= is that of the"
-                f" start: write start_document({flow.name}, {{{name!r}: ..., ...}})"
-            )
-        if parameters.index(name) >= len(args):
-            raise InvalidInput(
-                f"flow {flow.name!r} has a parameter {name!r}, and {name}= is that of the start:"
-                f" give the flow its {name!r} by position"
-            )
-
-
-def _wanted(
-    flow: Flow[..., Any],
-    registered: Registered,
-    inputs: Iterable[Any],
-    keys: Iterable[str | None] | None,
-    settings: Settings,
-) -> Iterator[Start]:
-    """Validate every input; yield what is to be stored."""
-    listed = list(inputs)
-    named = [None] * len(listed) if keys is None else list(keys)
-    if len(named) != len(listed):
-        raise InvalidInput(
-            f"there are {len(listed)} inputs of flow {flow.name!r} and {len(named)} keys: give one"
-            " key, or None, for each input"
-        )
-    required = [
-        parameter
-        for parameter in flow.signature.parameters.values()
-        if parameter.default is Parameter.empty
-    ]
-    single = len(required) <= 1
-    for number, (given, key) in enumerate(zip(listed, named, strict=True)):
-        if not single and not isinstance(given, tuple):
-            raise InvalidInput(
-                f"input {number} of flow {flow.name!r} is a {type(given).__qualname__}: it needs"
-                f" {len(required)} arguments, so write a tuple of them for each execution"
-            )
-        try:
-            document = flow.validate_input((given,) if single else given)
-            yield start.wanted(registered, document, settings, key=key)
-        except InvalidInput as error:
-            raise InvalidInput(f"input {number}: {error}") from error
-
-
-def _distinct(flow: Flow[..., Any], wanted: Sequence[Start]) -> tuple[list[Start], list[int]]:
-    """Return the starts without repeated keys, and for each input which of them is its own."""
-    distinct: list[Start] = []
-    places: list[int] = []
-    by_key: dict[str, int] = {}
-    for number, one in enumerate(wanted):
-        place = len(distinct) if one.key is None else by_key.setdefault(one.key, len(distinct))
-        if place == len(distinct):
-            distinct.append(one)
-        elif distinct[place].input_hash != one.input_hash:
-            raise Conflict(
-                f"key {one.key!r} of flow {flow.name!r} is given to inputs {places.index(place)}"
-                f" and {number}, which differ; use another key or the same input"
-            )
-        places.append(place)
-    return distinct, places
-
-
-def _chunks(wanted: Sequence[Start]) -> Iterator[list[Start]]:
-    """Yield what is started in one statement: not too many, and not too large."""
-    chunk: list[Start] = []
-    size = 0
-    for one in wanted:
-        if chunk and (len(chunk) == _CHUNK or size + len(one.document) > _CHUNK_SIZE):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(one)
-        size += len(one.document)
-    if chunk:
-        yield chunk

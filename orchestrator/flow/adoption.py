@@ -29,6 +29,10 @@ class CeleryTask(Protocol):
     max_retries: int | None
     default_retry_delay: float
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the task's work here and now."""
+        ...
+
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Do the task's work."""
         ...

@@ -63,7 +63,8 @@ class Step(Authored[P, R_co]):
                 f"{location()}: the transactional step {self.name!r} is called outside of a flow:"
                 f" give it a connection yourself with {self.name}.body(connection, ...)"
             )
-        return cast("R_co", self.body(*args, **kwargs))
+        call = self.body if self.task is None else self.task
+        return cast("R_co", call(*args, **kwargs))
 
     def __repr__(self) -> str:
         return f"<step {self.name} of {self.function}>"
@@ -221,7 +222,7 @@ def _adopted(task: CeleryTask, name: str | None, options: dict[str, Any]) -> Ste
         name=name or task.__name__,
         settings=settled(settled(DEFAULT_OPTIONS, **own), **options),
     )
-    made.task, made.body = task, cast("Callable[..., Any]", task)
+    made.task = task
     made.signature = inspect.signature(adoption.run_of(task))  # without self
     return made
 
