@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     queue: Annotated[str, AfterValidator(_queue_name)] = "orchestrator"
     """The queue of steps that name none."""
 
+    trigger_queue: Annotated[str, AfterValidator(_queue_name)] = "orchestrator.triggers"
+    """The queue whose messages, of any program, start executions."""
+
     lease: Duration = timedelta(seconds=30)
     """How long a claim holds without being renewed; the longest wait for a worker cut off alive."""
 

@@ -76,6 +76,17 @@ EVENTS: Mapping[str, Event] = {
         "a flow was registered", _INFO, "flow", "version", "fingerprint"
     ),
     "migration_applied": _event("the schema was changed", _INFO, "revision", "duration_ms"),
+    "message_quarantined": _event(
+        "a message of another program was set aside", _WARNING, "queue", "reason", "quarantine_id"
+    ),
+    "message_without_id": _event(
+        "messages come without an id: of those redelivered only equal ones count as repeats",
+        _WARNING,
+        "queue",
+    ),
+    "reply_undeliverable": _event(
+        "nobody takes a reply", _WARNING, "execution_id", "queue", "tries"
+    ),
     "operator_acted": _event(
         "somebody changed an execution", _INFO, "execution_id", "act", "actor"
     ),

@@ -22,7 +22,7 @@ from orchestrator.runtime import edits, plans, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
-from orchestrator.store import acts, executions, moves
+from orchestrator.store import acts, executions, moves, replies
 from orchestrator.store.database import Connection
 from orchestrator.store.executions import LockedExecution
 
@@ -284,7 +284,12 @@ def reopen(
 def dispatch(
     connection: Connection, locked: LockedExecution, settings: Settings
 ) -> list[executions.Woken]:
-    """Want messages for what is ready, unless the execution is paused: resume will."""
+    """Want messages for what is ready, unless the execution is paused: resume will.
+
+    Whoever heard that the execution had ended will hear of its next end, too.
+    """
+    if locked.status in TERMINAL_EXECUTION:
+        replies.want_again(connection, locked.id)
     if locked.paused:
         return []
     return executions.dispatch_ready(connection, locked.id, unsent_after=settings.unsent_after)

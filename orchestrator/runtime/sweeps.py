@@ -12,7 +12,15 @@ from orchestrator.lifecycle import CLOSING_EXECUTION
 from orchestrator.records import StepMessage
 from orchestrator.runtime.messages import of_attended
 from orchestrator.settings import Settings
-from orchestrator.store import executions, expiry, incarnations, moves, sweeping
+from orchestrator.store import (
+    executions,
+    expiry,
+    inbox,
+    incarnations,
+    moves,
+    quarantine,
+    sweeping,
+)
 from orchestrator.store.database import Connection
 from orchestrator.store.sweeping import Attended
 
@@ -166,6 +174,22 @@ def expire_completed(
 def expire_keys(connection: Connection, settings: Settings, *, limit: int | None = None) -> int:
     """Delete tombstones of keys whose time is over, at most ``limit``; return how many."""
     return expiry.expire_keys(connection, limit=limit or settings.sweep_limit)
+
+
+def expire_inbox(connection: Connection, settings: Settings, *, limit: int | None = None) -> int:
+    """Delete ids of messages taken longer than `key_keep` ago, at most ``limit``; return how many.
+
+    No broker brings a message again after so long.
+    """
+    return inbox.expire(connection, keep=settings.key_keep, limit=limit or settings.sweep_limit)
+
+
+def expire_quarantine(
+    connection: Connection, settings: Settings, *, limit: int | None = None
+) -> int:
+    """Delete messages dropped longer than `key_keep` ago, at most ``limit``; return how many."""
+    keep = settings.key_keep
+    return quarantine.expire(connection, keep=keep, limit=limit or settings.sweep_limit)
 
 
 def forget_incarnations(

@@ -42,6 +42,7 @@ def expire_executions(
         connection.execute(
             "DELETE FROM orchestrator.payloads WHERE execution_id = ANY (%s)", (ids,)
         )
+        connection.execute("DELETE FROM orchestrator.replies WHERE execution_id = ANY (%s)", (ids,))
         connection.execute("DELETE FROM orchestrator.steps WHERE execution_id = ANY (%s)", (ids,))
         connection.execute("DELETE FROM orchestrator.journal WHERE execution_id = ANY (%s)", (ids,))
         connection.execute(

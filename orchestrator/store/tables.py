@@ -12,12 +12,14 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     Uuid,
+    and_,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -213,7 +215,61 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     Column("detail", JSONB, nullable=False),
     Column("released_at", _moment),
+    Column("queue", Text),
+    Column("properties", JSONB(none_as_null=True)),
+    Column("body", LargeBinary),
+    Column("dropped_at", _moment),
 )
+_set_aside = quarantine.c
+Index(
+    "quarantine_open",
+    _set_aside.id,
+    postgresql_where=and_(_set_aside.released_at.is_(None), _set_aside.dropped_at.is_(None)),
+)
+Index(
+    "quarantine_execution",
+    _set_aside.execution_id,
+    postgresql_where=_set_aside.execution_id.is_not(None),
+)
+Index(
+    "quarantine_dropped",
+    _set_aside.dropped_at,
+    postgresql_where=_set_aside.dropped_at.is_not(None),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("queue", _c_text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("app_id", _c_text, primary_key=True, server_default=text("''")),
+    Column("message_id", _c_text, primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("taken_at", _moment, nullable=False),
+    Column("execution_id", Uuid),
+    Column("delivery", Uuid),
+    Column("holder", Uuid),
+    Index("inbox_taken_at", "taken_at"),
+)
+Index(
+    "inbox_unacknowledged",
+    inbox.c.queue,
+    inbox.c.content,
+    postgresql_where=inbox.c.holder.is_not(None),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("execution_id", Uuid, primary_key=True),
+    Column("reply_to", _c_text, primary_key=True),
+    Column("correlation_id", _c_text, primary_key=True, server_default=text("''")),
+    Column("tries", Integer, nullable=False, server_default=_zero),
+    Column("attend_at", _moment),
+    Column("answered_at", _moment),
+    Column("problem", Text),
+)
+Index("replies_attend_at", replies.c.attend_at, postgresql_where=replies.c.attend_at.is_not(None))
 
 audit = Table(
     "audit",
