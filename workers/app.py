@@ -5,6 +5,9 @@
     app = Celery("shop", broker=...)             # or: your own application
     attach(app, modules=["shop.flows"])
 
+A `Trigger` beside the flows of a module, or in ``triggers=``, has the worker take the messages of a
+queue of its own; those of the common queue are taken anyway.
+
 Every node of every flow becomes a Celery task called ``<flow>.<step>``, with the fan-outs around it
 in between, so that an operator sees in Flower what runs. They all have the same thin handler.
 """
@@ -18,20 +21,27 @@ from typing import Any
 from celery import Celery
 from celery.signals import import_modules
 
+from orchestrator.flow.authoring import Flow
 from orchestrator.runtime import bodies
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.modules import flows_of
+from orchestrator.runtime.triggers import Trigger, one_per_queue, triggers_of
 from orchestrator.settings import Settings
 from workers import adopted, tasks
 from workers.crew import Crew
 from workers.dead_letters import DeadLetters
 from workers.queues import step_queues
 from workers.reserved import Reserved
+from workers.triggers import Triggers
 from workers.worker import Worker
 
 
 def attach(
-    app: Celery, modules: Sequence[str | ModuleType], *, settings: Settings | None = None
+    app: Celery,
+    modules: Sequence[str | ModuleType],
+    *,
+    triggers: Sequence[Trigger] = (),
+    settings: Settings | None = None,
 ) -> Celery:
     """Make a Celery application a worker of the flows in these modules; return it.
 
@@ -40,6 +50,7 @@ def attach(
 
     Args:
         modules: modules, or their names, whose module-level flows are run.
+        triggers: queues whose messages start a flow, beside those that the modules hold.
         settings: read from the environment when left out.
     """
     settings = settings or Settings()
@@ -48,12 +59,17 @@ def attach(
     attached.orchestrator = crew
     attached.Worker = app.subclass_with_self(Worker)
     attached.steps["consumer"].update({Reserved, DeadLetters})
+    attached.steps["worker"].add(Triggers)
     tasks.register(app, crew)
     bodies.run_tasks_with(adopted.run)
 
     def load(**_: Any) -> None:
         for flow in flows_of(modules):
             crew.catalogue.add(flow)
+        crew.triggers = one_per_queue((*triggers, *triggers_of(modules)))
+        for trigger in crew.triggers:
+            if isinstance(trigger.flow, Flow):
+                crew.catalogue.add(trigger.flow)
         ours = {settings.queue, settings.long_queue, *_queues_of(crew.catalogue)}
         attached.amqp.queues_cls = step_queues(ours.__contains__)
         tasks.register(app, crew)

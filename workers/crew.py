@@ -26,6 +26,7 @@ from orchestrator.records import StepAddress, StepMessage
 from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
+from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
 from orchestrator.store import incarnations, sweeping
 from orchestrator.store.database import Database
@@ -54,6 +55,8 @@ class Crew:
 
     def __init__(self, app: Celery, catalogue: Catalogue, settings: Settings) -> None:
         self.app, self.catalogue, self.settings = app, catalogue, settings
+        self.triggers: tuple[Trigger, ...] = ()
+        self.told_to_take_triggers = False
         self.board: Board | None = None
         self.process: StepProcess | None = None
         self.keeper: Keeper | None = None
@@ -199,6 +202,15 @@ class Crew:
         """The queues that this worker was started to consume."""
         return () if self._job is None else self._job.queues
 
+    @property
+    def main_database(self) -> Database:
+        """The connections of the main process, one per thread that uses them."""
+        return _the(self._database)
+
+    def publish(self, messages: Sequence[StepMessage]) -> None:
+        """Send messages from the main process, without waiting; the pump marks them."""
+        _the(self._sender).publish(messages)
+
     def offer_again(self, message: StepMessage) -> bool:
         """Have another message sent for a step that this worker has no slot for."""
         return _the(self._database).run(sweeping.offer_again, message.address, message.number)
@@ -226,7 +238,14 @@ class Crew:
         """Delete what is old enough, in batches, on behalf of beat; return how much."""
         database = self.step_process.database
         total = 0
-        for batch in (sweeps.expire_completed, sweeps.expire_keys, sweeps.forget_incarnations):
+        batches = (
+            sweeps.expire_completed,
+            sweeps.expire_keys,
+            sweeps.expire_inbox,
+            sweeps.expire_quarantine,
+            sweeps.forget_incarnations,
+        )
+        for batch in batches:
             while (deleted := database.run(batch, self.settings)) > 0:
                 total += deleted
         return total

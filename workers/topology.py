@@ -6,12 +6,18 @@ ever. The queues hang on one topic exchange because Celery's delayed delivery ca
 one; we ourselves publish through the default exchange, where the routing key is the name of the
 queue and an unroutable message is returned.
 
+The messages of trigger queues are not hints but the only copy of what somebody wants done. Those
+queues keep their dead letters without a limit, in one queue that the workers read, and hand them
+over only when it is certain that they have arrived there (``at-least-once``).
+
 A queue that exists is taken as it is, whoever made it and how: the broker would refuse a second
 declaration with other arguments and close the channel of whoever asks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import amqp
@@ -23,6 +29,9 @@ DELIVERY_LIMIT = 5
 DEAD_LETTERS_KEPT = 10_000
 #: How the name of a queue of dead letters ends.
 DEAD = ".dead"
+
+#: How often a trigger message may come back, by outages and killed workers, before it is set aside.
+TRIGGER_DELIVERY_LIMIT = 20
 
 EXCHANGE = kombu.Exchange("orchestrator", type="topic", durable=True)
 
@@ -67,6 +76,87 @@ def dead_letter_queue(queue: str) -> DeadLetterQueue:
         durable=True,
         queue_arguments=_DEAD_LETTERS,
     )
+
+
+class TriggerQueue(kombu.Queue):
+    """A queue of foreign messages; declaring it binds it to our exchange under its own name."""
+
+    def queue_declare(
+        self, nowait: bool = False, passive: bool = False, channel: Any = None
+    ) -> Any:
+        """Declare the queue unless it exists."""
+        channel = channel or self.channel
+        if not passive and isinstance(channel, amqp.Channel):
+            passive = exists(channel.connection, self.name)
+        return super().queue_declare(nowait=nowait, passive=passive, channel=channel)
+
+
+def trigger_queue(name: str, *, dead: str) -> TriggerQueue:
+    """Return the declaration of a queue of foreign messages, whose dead letters go to ``dead``."""
+    return TriggerQueue(
+        name,
+        exchange=EXCHANGE,
+        routing_key=name,
+        durable=True,
+        queue_arguments={
+            "x-queue-type": QUORUM,
+            "x-delivery-limit": TRIGGER_DELIVERY_LIMIT,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",  # the strategy needs it; there is no limit of length
+        },
+    )
+
+
+def dead_trigger_queue(name: str) -> TriggerQueue:
+    """Return the declaration of the queue of what could not be taken."""
+    return TriggerQueue(
+        name,
+        exchange=EXCHANGE,
+        routing_key=name,
+        durable=True,
+        queue_arguments={"x-queue-type": QUORUM},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What became of a queue: ``made``, ``there``, or ``differs`` with what the broker says."""
+
+    queue: str
+    state: str
+    problem: str = ""
+
+
+def set_up(connection: kombu.Connection, queues: Iterable[kombu.Queue]) -> list[Declared]:
+    """Make what is missing of these queues, with exchange, bindings and dead letters.
+
+    A queue that exists stays as it is; one with other arguments than ours is told, not changed.
+    """
+    channel: Any = connection.channel()
+    done = []
+    for queue in queues:
+        there = exists(channel.connection, queue.name)
+        problem = _difference(channel.connection, queue) if there else ""
+        queue(channel).declare()
+        state = "differs" if problem else "there" if there else "made"
+        done.append(Declared(queue=queue.name, state=state, problem=problem))
+    channel.close()
+    return done
+
+
+def _difference(connection: amqp.Connection, queue: kombu.Queue) -> str:
+    """Return what the broker has against declaring an existing queue with our arguments."""
+    channel = connection.channel()
+    try:
+        channel.queue_declare(
+            queue.name, durable=True, auto_delete=False, arguments=queue.queue_arguments
+        )
+    except amqp.PreconditionFailed as error:
+        return str(error.reply_text)
+    channel.close()
+    return ""
 
 
 def step_queue(name: str, *, is_amqp: bool) -> StepQueue:

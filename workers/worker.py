@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from celery.apps.worker import Worker as CeleryWorker
+from celery.utils.text import str_to_list
 
 from workers import tasks
 from workers.crew import crew_of
 from workers.topology import step_queue
+from workers.triggers import trigger_queues
 
 
 class Worker(CeleryWorker):
@@ -23,8 +25,13 @@ class Worker(CeleryWorker):
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
         """Consume the queue of long steps beside the default queue, if a flow has such steps."""
-        super().setup_queues(include, exclude)
         crew, queues = crew_of(self.app), self.app.amqp.queues
+        named = str_to_list(include) or []
+        foreign = [name for name in named if name in trigger_queues(crew)]
+        crew.told_to_take_triggers = bool(foreign)
+        super().setup_queues(include, exclude)
+        if foreign:
+            queues.deselect(foreign)  # their messages are no tasks
         if crew.settings.queue in queues.consume_from and any(tasks.long_steps(crew)):
             long = crew.settings.long_queue
             is_amqp = self.app.connection().transport.driver_type == "amqp"
