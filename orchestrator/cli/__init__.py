@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.cli import operating, reading, starting
+from orchestrator.cli.broker import broker
 from orchestrator.cli.db import db
 from orchestrator.cli.desk import Desk
 from orchestrator.cli.starters import beat, worker
@@ -93,6 +94,7 @@ SHARED: tuple[click.Command, ...] = (
     operating.pause,
     operating.resume,
     db,
+    broker,
 )
 
 for command in (*SHARED, worker, beat):

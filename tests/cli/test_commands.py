@@ -34,7 +34,8 @@ def test_a_misspelt_command_is_bad_usage_with_a_hint():
     refused = orchestrator("wroker")
 
     assert refused.returncode == 2
-    assert "Did you mean 'worker'?" in refused.stderr
+    assert "Did you mean" in refused.stderr
+    assert "'worker'" in refused.stderr
     assert refused.stdout == ""
 
 
