@@ -14,6 +14,7 @@ in between, so that an operator sees in Flower what runs. They all have the same
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -60,10 +61,10 @@ def attach(
     attached.Worker = app.subclass_with_self(Worker)
     attached.steps["consumer"].update({Reserved, DeadLetters})
     attached.steps["worker"].add(Triggers)
-    tasks.register(app, crew)
     bodies.run_tasks_with(adopted.run)
 
-    def load(**_: Any) -> None:
+    @functools.cache  # Celery may import its modules more than once
+    def load() -> None:
         for flow in flows_of(modules):
             crew.catalogue.add(flow)
         crew.triggers = one_per_queue((*triggers, *triggers_of(modules)))
@@ -75,7 +76,7 @@ def attach(
         tasks.register(app, crew)
 
     if any(isinstance(module, str) for module in modules):
-        import_modules.connect(load, sender=app, weak=False)
+        import_modules.connect(lambda **_: load(), sender=app, weak=False)
     else:
         load()
     return app

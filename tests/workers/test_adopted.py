@@ -14,7 +14,6 @@ from orchestrator import DefinitionError, ExecutionFailed, Retry, RetryAfter, St
 from orchestrator import Reject as RejectStep
 from orchestrator.runtime import bodies
 from tests.runtime.lab import Lab
-from tests.services.processes import wait_until
 from tests.workers import warehouse
 from tests.workers.conftest import Shop
 from tests.workers.warehouse import Fatal, Flaky, raises, told
@@ -249,7 +248,7 @@ def test_steps_and_messages_of_the_same_task_run_beside_each_other(
     open_shop: Callable[..., Shop],
 ) -> None:
     shop = open_shop(modules="tests.workers.warehouse")
-    worker = shop.crew.worker(
+    shop.crew.worker(
         app="tests.workers.cinema",
         queues=["cinema", "heavy", shop.settings.queue],
         env={"CINEMA_SHOWS": "tests.workers.warehouse"},
@@ -264,4 +263,3 @@ def test_steps_and_messages_of_the_same_task_run_beside_each_other(
     assert [handle.result(timeout=20) for handle in handles] == ["2 tea", "piano"]
     own = shop.crew.worker(app="tests.workers.warehouse", queues=["warehouse"])
     own.wait_for_log(r"warehouse\.reserve.*succeeded.*1 cups")
-    wait_until(lambda: worker.alive, timeout=1)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
+import pytest
 from celery import Celery
 
+from orchestrator import flow, step
+from orchestrator.settings import Settings
 from tests.services.processes import wait_until
+from tests.workers.bookshop.flows import order
 from tests.workers.conftest import Shop
 from workers import connect
+from workers.app import attach
+from workers.crew import crew_of
 
 OpenShop = Callable[..., Shop]
 
@@ -53,3 +60,53 @@ def test_queue_of_a_step_is_made_by_whoever_comes_first(open_shop: OpenShop) -> 
                 lambda queue=queue: not channel.queue_declare(queue, passive=True).message_count,
                 timeout=5,
             )
+
+
+def test_application_configured_by_an_object_keeps_its_discovered_tasks(
+    open_shop: OpenShop,
+) -> None:
+    shop = open_shop()
+    worker = shop.crew.worker(
+        app="tests.workers.bookshop.celery_app", queues=["books", shop.settings.queue]
+    )
+
+    assert shop.orchestrator.start(order, "Emma", 3).result(timeout=20) == "bookshop: 12"
+
+    with Celery("visitor", broker=shop.settings.broker_url, set_as_current=False) as visitor:
+        visitor.send_task("tests.workers.bookshop.tasks.price", ["Persuasion"], queue="books")
+    worker.wait_for_log(r"bookshop\.tasks\.price.*succeeded.*: 10")
+
+
+@step
+def one(number: int) -> int:
+    return number
+
+
+@flow
+def of_this_module(number: int) -> int:
+    return one(number)
+
+
+def test_named_modules_are_imported_with_those_of_tasks_and_modules_at_once() -> None:
+    named = Celery("named", broker="memory://", set_as_current=False)
+    attach(named, ["tests.workers.bookshop.flows"], settings=Settings())
+    assert crew_of(named).catalogue.flows == {}
+
+    named.loader.import_default_modules()
+
+    assert set(crew_of(named).catalogue.flows) == {"order"}
+    assert "order.total" in named.tasks
+    assert "order.price" in named.tasks
+
+    given = Celery("given", broker="memory://", set_as_current=False)
+    attach(given, [importlib.import_module(__name__)], settings=Settings())
+    assert "of_this_module" in crew_of(given).catalogue.flows
+    assert "of_this_module.one" in given.tasks
+
+
+def test_module_that_is_not_there_ends_the_start_of_a_worker_with_its_name() -> None:
+    app = Celery("named", broker="memory://", set_as_current=False)
+    attach(app, ["tests.workers.nowhere"], settings=Settings())
+
+    with pytest.raises(ModuleNotFoundError, match=r"tests\.workers\.nowhere"):
+        app.loader.import_default_modules()

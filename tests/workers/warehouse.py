@@ -140,7 +140,7 @@ class Ship(Task):  # type: ignore[type-arg]  # as its authors wrote it
         return f"{sku} shipped by {self.name}"
 
 
-@app.task(queue="heavy", time_limit=30, soft_time_limit=20)
+@app.task(queue="heavy", time_limit=30, soft_time_limit=20, shared=False)
 def lift(sku: str) -> str:
     return sku
 
