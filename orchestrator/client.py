@@ -15,7 +15,7 @@ from orchestrator import codec
 from orchestrator.errors import Conflict, TimedOut, Unavailable
 from orchestrator.handles import Handle, Reference, id_of
 from orchestrator.records import ExecutionFacts
-from orchestrator.runtime import by_hand, operate, places, queries, start
+from orchestrator.runtime import by_hand, events, operate, places, queries, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.modules import flows_of
 from orchestrator.runtime.queries import ExecutionView
@@ -133,15 +133,54 @@ class Orchestrator(Starting):
                 )
             self._watch(known, began, until)
 
+    def send(
+        self,
+        execution: Reference,
+        signal: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        from_json: bool = False,
+        actor: str = "api",
+    ) -> None:
+        """Send a signal to an execution; one that nobody waits for yet is kept until somebody does.
+
+        Args:
+            data: what it carries, checked against the signal's annotation if this process has the
+                flow.
+            key: your own id of this signal; the same key again is the same signal.
+            from_json: ``data`` is a JSON value, to be read as the annotation says.
+
+        Raises:
+            NotFound: no such execution.
+            InvalidInput: its flow waits for no signal of this name, or the data does not fit.
+            Conflict: the execution has ended, or is ending.
+        """
+        check_text(key or "", "the key")
+        messages = self.database.run(
+            events.send,
+            self.catalogue,
+            self._id(execution),
+            signal,
+            data,
+            settings=self.settings,
+            from_json=from_json,
+            dedupe_key=key,
+            actor=_actor(actor),
+        )
+        self._send(messages)
+
     def cancel(self, execution: Reference, *, actor: str = "api") -> bool:
-        """Cancel an execution; False when it has ended or is ending already."""
-        return self.database.run(
+        """Cancel an execution with its children; False when it has ended or is ending already."""
+        cancelled = self.database.run(
             operate.cancel,
             self._id(execution),
             self.settings,
             actor=_actor(actor),
             act=start.new_id(),
         )
+        self._send(events.deliver_all(self.database, self.catalogue, self.settings)[0])
+        return cancelled
 
     def pause(self, execution: Reference, *, actor: str = "api") -> bool:
         """Pause an execution; False when it is paused already."""

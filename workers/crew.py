@@ -37,7 +37,7 @@ from workers.deaths import told_by
 from workers.keeper import Duties, Keeper
 from workers.notices import Notice, Running, mark_of
 from workers.process import Job, StepProcess
-from workers.pump import Pump, look_for_dead, redrive
+from workers.pump import Pump, look_for_dead, redrive, relay
 from workers.sender import Sender
 
 T = TypeVar("T")
@@ -152,7 +152,14 @@ class Crew:
             outage_guard=self.settings.outage_guard.total_seconds(),
         )
         self.keeper.start()
-        self._pump = Pump(database, self._sender, self.settings, self._deaths, lambda: self._steady)
+        self._pump = Pump(
+            database,
+            self._sender,
+            self.catalogue,
+            self.settings,
+            self._deaths,
+            lambda: self._steady,
+        )
         self._pump.start()
 
     def stop(self) -> None:
@@ -226,6 +233,7 @@ class Crew:
     def redrive(self) -> int:
         """Sweep once, on behalf of beat; return how many rows were looked at."""
         process = self.step_process
+        relay(process.database, process.sender, self.catalogue, self.settings)
         return redrive(process.database, process.sender, self.settings, steady=self._steady)
 
     def recover(self) -> int:

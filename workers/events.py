@@ -23,7 +23,17 @@ from celery.events import EventDispatcher
 
 from orchestrator.records import Claimed
 from orchestrator.runtime.delivery import Ended
-from orchestrator.runtime.outcomes import Expanded, Failed, Retried, Succeeded
+from orchestrator.runtime.outcomes import (
+    Awaits,
+    Calls,
+    Expanded,
+    Failed,
+    Parked,
+    Retried,
+    Skipped,
+    Sleeps,
+    Succeeded,
+)
 from workers.message import arguments_text, keywords_text
 
 log = logging.getLogger(__name__)
@@ -116,6 +126,13 @@ def _conclusion(end: Ended, uuid: str) -> tuple[str, dict[str, Any]]:
             name = "task-retried"
         case Failed(error, _):
             name = "task-failed"
+        case Skipped(reason):  # a word of ours makes a state of its own in Flower: SKIPPED
+            return "task-skipped", {"uuid": uuid, "result": reason}
+        case Parked(until, child):
+            wanted = f"child {child}" if child else f"until {until}" if until else "a signal"
+            return "task-waiting", {"uuid": uuid, "result": wanted}
+        case Sleeps() | Awaits() | Calls():  # recorded before, and the answer was lost
+            return "task-waiting", {"uuid": uuid, "result": "as recorded before"}
     return name, {
         "uuid": uuid,
         "exception": f"{error['kind']}: {error['message']}",

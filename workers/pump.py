@@ -3,7 +3,7 @@
 One thread of the main process of every worker. It asks one cheap question a second: when does the
 next row want to be looked at? If that is now it sweeps until nothing is left; if it is sooner than
 a second it sleeps just so long, and a start in somebody's own transaction rings when it is
-committed. Several pumps do the same work without harm: they skip each other's locked rows. It also
+committed. With every beat it delivers what executions have told each other. Several pumps do the same work without harm: they skip each other's locked rows. It also
 looks for incarnations that have died, with every beat.
 """
 
@@ -16,7 +16,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from orchestrator import telemetry
-from orchestrator.runtime import sweeps
+from orchestrator.runtime import events, sweeps
+from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.incarnations import DeathWatch
 from orchestrator.settings import Settings
 from orchestrator.store import sweeping
@@ -44,11 +45,13 @@ class Pump:
         self,
         database: Database,
         sender: Sender,
+        catalogue: Catalogue,
         settings: Settings,
         deaths: DeathWatch,
         steady: Callable[[], bool],
     ) -> None:
         self._database, self._sender, self._settings = database, sender, settings
+        self._catalogue = catalogue
         self._deaths, self._steady = deaths, steady
         self._next_look = 0.0
         self._pause = 0.0
@@ -84,6 +87,7 @@ class Pump:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + self._settings.beat_interval.total_seconds()
             self._database.run(look_for_dead, self._deaths, self._steady())
+            relay(self._database, self._sender, self._catalogue, self._settings)
         self._sender.settle()
         interval = self._settings.pump_interval.total_seconds()
         for _ in range(_SWEEPS_IN_A_ROW):
@@ -93,6 +97,13 @@ class Pump:
             if not redrive(self._database, self._sender, self._settings, steady=self._steady()):
                 return interval  # others have them
         return 0.0
+
+
+def relay(database: Database, sender: Sender, catalogue: Catalogue, settings: Settings) -> int:
+    """Deliver what executions have told each other and nobody handled; return how much it was."""
+    messages, handled = events.deliver_all(database, catalogue, settings)
+    sender.publish(messages)
+    return handled
 
 
 def redrive(database: Database, sender: Sender, settings: Settings, *, steady: bool) -> int:

@@ -24,7 +24,7 @@ from orchestrator.flow import functions
 
 def from_python(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, JSON]:
     """Return Python values, checked against the annotations, as an encoded document."""
-    return _encoded(flow, given, hints, lambda adapter, value: adapter.validate_python(value))
+    return _encoded(flow, given, hints, _from_python)
 
 
 def from_document(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, JSON]:
@@ -58,6 +58,17 @@ def schema(
     return {**document, "$defs": definitions} if definitions else document
 
 
+def signal_from_python(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
+    """Return what a signal carries, checked against its annotation and encoded."""
+    hints = {signal: annotation}
+    return _encoded(flow, {signal: value}, hints, _from_python, what="signal")[signal]
+
+
+def signal_from_document(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
+    """Return what a signal carries, read from JSON as its annotation says and encoded."""
+    return _encoded(flow, {signal: value}, {signal: annotation}, _from_json, what="signal")[signal]
+
+
 def check_names(flow: str, document: Mapping[str, Any], signature: inspect.Signature) -> None:
     """Refuse unknown and missing parameter names of a document."""
     if not isinstance(document, Mapping):
@@ -80,17 +91,23 @@ def _encoded(
     given: Mapping[str, Any],
     hints: Mapping[str, Any],
     validate: Callable[[TypeAdapter[Any], Any], Any],
+    *,
+    what: str = "parameter",
 ) -> dict[str, JSON]:
     document = {}
     for name, value in given.items():
-        what = f"flow {flow!r}, parameter {name!r}"
+        where = f"flow {flow!r}, {what} {name!r}"
         adapter = _adapter(hints[name]) if name in hints else None
         try:
             checked = value if adapter is None else validate(adapter, value)
         except ValidationError as error:
-            raise InvalidInput(f"{what}: {_sentence(error)}") from error
-        document[name] = codec.encode(checked, where=what)
+            raise InvalidInput(f"{where}: {_sentence(error)}") from error
+        document[name] = codec.encode(checked, where=where)
     return document
+
+
+def _from_python(adapter: TypeAdapter[Any], value: Any) -> Any:
+    return adapter.validate_python(value)
 
 
 def _from_json(adapter: TypeAdapter[Any], value: Any) -> Any:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from orchestrator import codec
 from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.flow import inputs
 from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import EachNode, Graph, SignalNode
 from orchestrator.lifecycle import ExecutionStatus
@@ -30,9 +32,10 @@ def send(
     catalogue: Catalogue,
     execution_id: UUID,
     signal: str,
-    data: codec.JSON,
+    data: Any,
     *,
     settings: Settings,
+    from_json: bool = False,
     dedupe_key: str | None = None,
     actor: str | None = None,
 ) -> list[StepMessage]:
@@ -41,20 +44,17 @@ def send(
     A signal that nobody waits for yet is kept until somebody does.
 
     Args:
-        data: the encoded value.
+        data: what it carries, validated against the signal's annotation if this process has the
+            flow.
+        from_json: ``data`` is a JSON value, to be read as the annotation says.
         dedupe_key: the same key again is the same signal, taken once.
 
     Raises:
         NotFound: no such execution.
-        InvalidInput: its flow waits for no signal of this name, or the data is too large.
+        InvalidInput: its flow waits for no signal of this name, or the data does not fit or is too
+            large.
         Conflict: the execution has ended, or is ending.
     """
-    text = codec.canonical(data)
-    if len(text.encode()) > settings.max_input_bytes:
-        raise InvalidInput(
-            f"the data of signal {signal!r} is {len(text.encode())} bytes, at most "
-            f"{settings.max_input_bytes} are allowed; store it elsewhere and send where it is"
-        )
     with connection.transaction():
         locked = executions.lock(connection, execution_id)
         if locked is None:
@@ -69,6 +69,14 @@ def send(
             )
         if locked.status is not ExecutionStatus.RUNNING:
             raise Conflict(f"execution {execution_id} is {locked.status}: it takes no signals")
+        text = _text(
+            catalogue,
+            registered.flow,
+            signal,
+            data,
+            from_json=from_json,
+            limit=settings.max_input_bytes,
+        )
         added = events.add_signal(
             connection, execution_id, signal, text, dedupe_key=dedupe_key, actor=actor
         )
@@ -139,6 +147,26 @@ def deliver_all(
             return messages, handled
         messages += found
     return messages, limit
+
+
+def _text(
+    catalogue: Catalogue, flow: str, signal: str, data: Any, *, from_json: bool, limit: int
+) -> str:
+    """What a signal carries, checked as far as this process knows its type, as JSON text."""
+    known = catalogue.flows.get(flow)
+    annotation: Any = Any
+    if known is not None:
+        nodes = {name for name, of in _signals(known.definition.graph) if of == signal}
+        fitting = (of for path, of in known.signals.items() if path.rpartition("/")[2] in nodes)
+        annotation = next(fitting, Any)
+    read = inputs.signal_from_document if from_json else inputs.signal_from_python
+    text = codec.canonical(read(flow, signal, data, annotation))
+    if len(text.encode()) > limit:
+        raise InvalidInput(
+            f"the data of signal {signal!r} is {len(text.encode())} bytes, at most {limit} are "
+            "allowed; store it elsewhere and send where it is"
+        )
+    return text
 
 
 def _messages(

@@ -166,7 +166,7 @@ def test_the_inputs_of_the_flow_are_read_by_name() -> None:
 def test_an_each_has_items_and_a_step_has_arguments() -> None:
     graph = flow(None, Output("file"))
 
-    with pytest.raises(NotFound, match="'file' is an each"):
+    with pytest.raises(NotFound, match="'file' is no step"):
         reading.arguments(graph, "file", "", {})
     with pytest.raises(NotFound, match="'index' is a step"):
         reading.items(graph, "index", "", {})

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator import codec
 from orchestrator.client import Handle, Orchestrator
 from orchestrator.flow.authoring import Flow
 from orchestrator.records import Claimed, StepAddress, StepMessage
@@ -129,13 +128,12 @@ class Lab:
 
     def send(self, handle: Handle[Any], signal: str, value: Any, key: str | None = None) -> None:
         """Send a signal, as a client does."""
-        encoded = codec.encode(value)
         sent = self.database.run(
             events.send,
             self.catalogue,
             handle.execution_id,
             signal,
-            encoded,
+            value,
             settings=self.settings,
             dedupe_key=key,
         )

@@ -110,6 +110,15 @@ def test_an_unknown_signal_and_one_to_an_ended_execution_are_refused(lab: Lab) -
     lab.sound(handle)
 
 
+def test_what_a_signal_carries_is_checked_before_it_is_kept(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.patient, 1)
+    with pytest.raises(InvalidInput, match="flow 'patient', signal 'manager_ok': field 'ok'"):
+        lab.client.send(handle, "manager_ok", {"by": "ann"}, from_json=True)
+    lab.client.send(handle, "manager_ok", {"ok": True, "by": "ann"}, from_json=True)
+    lab.drain()
+    assert handle.result(0) == "noted large 1"
+
+
 def test_a_signal_to_a_paused_execution_is_taken_at_its_resume(lab: Lab) -> None:
     handle = lab.start(chosen_flows.patient, 1)
     lab.drain()
@@ -209,7 +218,6 @@ def test_a_cancelled_parent_cancels_its_children(lab: Lab) -> None:
     worker.deliver()
     child = lab.row(handle, "parent")["child"]
     lab.client.cancel(handle.id)
-    lab.relay()
     assert handle.view().facts.status is ExecutionStatus.CANCELLED
     assert lab.client.get(child).facts.status is ExecutionStatus.CANCELLED
     lab.mail.clear()
