@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     )
     """The PostgreSQL database that holds every execution; its password appears in no message."""
 
+    transaction_pooling: bool = False
+    """Between us and PostgreSQL is a pooler that shares sessions by transaction (PgBouncer)."""
+
     broker_url: Annotated[str, AfterValidator(_broker_url)] = "amqp://guest:guest@localhost:5672//"
     """RabbitMQ, or a folder: ``filesystem:///var/lib/orchestrator/broker``."""
 
@@ -116,6 +119,9 @@ class Settings(BaseSettings):
 
     outage_guard: Duration = timedelta(seconds=15)
     """How long a sweeper must have beaten without a gap before it declares anyone dead."""
+
+    silent_after: Duration = timedelta(seconds=10)
+    """Behind such a pooler a worker process that has not beaten for so long counts as dead."""
 
     max_deaths: Count = 3
     """Deaths of workers that a step may cause before it is put into quarantine."""
@@ -199,6 +205,7 @@ _ORDER = (
     ("lost_after", "lost_idle_after", "a silent queue proves less than a later message"),
     ("beat_interval", "lease", "a lease is renewed with a beat"),
     ("beat_interval", "outage_guard", "the guard must see beats"),
+    ("beat_interval", "silent_after", "who beats is not silent"),
     ("delivery_budget", "ack_budget", "a delivery ends with its acknowledgement"),
     ("keep", "key_keep", "a key outlives its execution"),
     ("inline_output_bytes", "max_result_bytes", "no larger output exists"),

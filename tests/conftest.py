@@ -103,6 +103,16 @@ def private_database_url(private_postgres: PrivatePostgres) -> str:
     return private_postgres.url
 
 
+@pytest.fixture
+def pooled_database_url(database_url: str) -> Iterator[str]:
+    """The fresh database behind a PgBouncer that shares sessions by transaction."""
+    pooler = obtain(lambda: discovery.private_pooler(database_url))
+    try:
+        yield pooler.start().url
+    finally:
+        pooler.close()
+
+
 def _migrate(url: str) -> None:
     from orchestrator.store.migrate import upgrade  # noqa: PLC0415 - only where it is needed
 

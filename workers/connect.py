@@ -37,7 +37,12 @@ Connect = Callable[[], kombu.Connection]
 
 def database(settings: Settings, *, patience: timedelta = timedelta(seconds=30)) -> Database:
     """Return the database of this process; ``patience`` says how long an outage is sat out."""
-    return Database(settings.database_url, lock_timeout=settings.lock_timeout, patience=patience)
+    return Database(
+        settings.database_url,
+        lock_timeout=settings.lock_timeout,
+        patience=patience,
+        transaction_pooling=settings.transaction_pooling,
+    )
 
 
 def broker(settings: Settings) -> Connect:

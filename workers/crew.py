@@ -21,7 +21,7 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.records import StepAddress, StepMessage
 from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
@@ -66,7 +66,7 @@ class Crew:
         self._database: Database | None = None
         self._sender: Sender | None = None
         self._job: Job | None = None
-        self._deaths = DeathWatch(silence=2.5 * settings.beat_interval)
+        self._deaths = DeathWatch.of(settings)
         signals.worker_init.connect(self._on_worker_init, weak=False)
         signals.worker_process_init.connect(self._on_process_init, weak=False)
         signals.worker_process_shutdown.connect(self._on_process_shutdown, weak=False)
@@ -103,6 +103,12 @@ class Crew:
         database = connect.database(self.settings, patience=_START_PATIENCE)
         try:
             database.run(_nothing)
+            if not self.settings.transaction_pooling and database.meets_a_pooler():
+                raise Unavailable(
+                    "the database is reached through a pooler that shares sessions by transaction; "
+                    "set ORCHESTRATOR_TRANSACTION_POOLING=1 (docs/operations.md says what the "
+                    "role needs), or ORCHESTRATOR_DATABASE_URL to PostgreSQL itself"
+                )
             require_current(self.settings.database_url)
             database.run(self.catalogue.register)
         except OrchestratorError as error:

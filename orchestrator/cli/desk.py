@@ -59,7 +59,11 @@ class Desk:
     @cached_property
     def database(self) -> Database:
         """The database, which is given up after a few seconds."""
-        return Database(self.settings.database_url, patience=PATIENCE)
+        return Database(
+            self.settings.database_url,
+            patience=PATIENCE,
+            transaction_pooling=self.settings.transaction_pooling,
+        )
 
     @cached_property
     def catalogue(self) -> Catalogue:

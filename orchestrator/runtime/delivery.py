@@ -120,7 +120,11 @@ class Delivery:
             reports.unknown(registered.flow, address)
             return 0
         claims = self._claim(address, message.number)
-        if not claims and redelivered and self.database.run(incarnations.prove_dead, address):
+        if (
+            not claims
+            and redelivered
+            and self.database.run(incarnations.prove_dead, address, self.settings)
+        ):
             claims = [
                 claimed
                 for found in self.database.run(sweeping.strand, address)

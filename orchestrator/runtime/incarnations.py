@@ -7,6 +7,9 @@ this host is dead when its lock is free *and* its pid with its start time is gon
 host when its lock is free, it has missed its beats, and the looker has itself beaten without a gap
 for longer than an outage takes to be noticed.
 
+Behind a pooler that shares sessions there are no such locks: there the proof of a death is that the
+process has not beaten for `silent_after`, to a looker who has, for longer than an outage takes.
+
 When the broker hands out a message again and its holder's lock on another host is free, nothing is
 certain, but waiting would be worse: the holder is taken for dead. Should it live, it finds that out
 with its next beat, lives on as who it is now, and takes back the deaths that were counted.
@@ -26,6 +29,7 @@ import psutil
 
 from orchestrator import telemetry
 from orchestrator.records import StepAddress
+from orchestrator.settings import Settings
 from orchestrator.store import incarnations as store
 from orchestrator.store import sweeping
 from orchestrator.store.database import Connection, Database, is_transient
@@ -101,7 +105,7 @@ class Incarnation:
     def _hold(self, running: Sequence[tuple[StepAddress, int]]) -> None:
         if self._session.closed:
             self._session = self._database.direct()
-            self._locked = False
+            self._locked = self._database.transaction_pooling  # nothing to lock there
         if not store.is_alive(self._session, self.id):
             if store.take_back_death(self._session, self.id, sorted(running)):
                 log.warning("this process was taken for dead: what it ran was given to others")
@@ -119,6 +123,7 @@ class Incarnation:
             born_at=psutil.Process().create_time(),
             queues=self._queues,
             functions=self._functions,
+            lock=not self._database.transaction_pooling,
         )
         store.unpark(self._session, self._functions)
         telemetry.emit(
@@ -140,11 +145,20 @@ class DeathWatch:
         confirmed_broker: False on a broker where a killed worker takes reserved messages with it.
         silence: for how long a process of another host must not have beaten: longer than two beats,
             with each of which a living one takes a lock again that an outage has freed.
+        locks: False behind a pooler, where silence is all there is.
     """
 
     own: set[UUID] = field(default_factory=set)
     confirmed_broker: bool = True
     silence: timedelta = timedelta(seconds=5)
+    locks: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> DeathWatch:
+        """Return the watch that these settings ask for."""
+        if settings.transaction_pooling:
+            return cls(silence=settings.silent_after, locks=False)
+        return cls(silence=2.5 * settings.beat_interval)
 
     def look(self, connection: Connection, *, steady: bool) -> list[UUID]:
         """Declare dead those whose death is proven; return them.
@@ -155,19 +169,26 @@ class DeathWatch:
             steady: this process has beaten without a gap for longer than the outage guard.
         """
         alive = {found.id: found for found in store.alive(connection) if found.id not in self.own}
-        free = store.unlocked(connection, list(alive)) if alive else []
+        suspects = list(alive)
+        if suspects and self.locks:
+            suspects = store.unlocked(connection, suspects)
         return [
             suspect
-            for suspect in free
-            if self._is_dead(alive[suspect], steady=steady)
-            and self.declare(connection, suspect, "its lock is free and its process gone")
+            for suspect in suspects
+            if (proof := self._proof(alive[suspect], steady=steady))
+            and self.declare(connection, suspect, proof)
         ]
 
-    def _is_dead(self, found: IncarnationFacts, *, steady: bool) -> bool:
-        """Return whether the owner of a free lock is dead."""
-        if found.host == socket.gethostname():
-            return not _process_lives(found.pid, found.born_at)
-        return steady and found.silent >= self.silence
+    def _proof(self, found: IncarnationFacts, *, steady: bool) -> str | None:
+        """Return what proves the death of one that holds no lock."""
+        here = found.host == socket.gethostname()
+        if here and _process_lives(found.pid, found.born_at):
+            return None
+        if here and self.locks:
+            return "its lock is free and its process gone"
+        if steady and found.silent >= self.silence:
+            return f"it has not beaten for {found.silent.total_seconds():.0f} s"
+        return None
 
     def declare(self, connection: Connection, incarnation: UUID, reason: str) -> bool:
         """End an incarnation known to be dead; offer its steps anew. False if it had ended."""
@@ -183,16 +204,19 @@ class DeathWatch:
         return True
 
 
-def prove_dead(connection: Connection, address: StepAddress) -> bool:
+def prove_dead(connection: Connection, address: StepAddress, settings: Settings) -> bool:
     """Return whether the holder of a redelivered step run is dead; declare it if so.
 
     The broker says that the consumer is gone; that proves nothing by itself (protocol.md 5), but
     with its lock free, and its process gone if it was one of this host, it is enough to go on. One
     of another host may have lost its connections and live: `Incarnation.tend` puts that right.
+    Behind a pooler there is no lock to look at: the watch for missing beats decides.
     """
     found = store.holder_of(connection, address)
     if found is None:
         return True  # nobody holds it, or the holder has been declared dead already
+    if settings.transaction_pooling:
+        return False
     if not store.unlocked(connection, [found.id]):
         return False
     if found.host == socket.gethostname() and _process_lives(found.pid, found.born_at):

