@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -34,6 +34,7 @@ from orchestrator.flow import (
     recording,
     steadiness,
     syntax,
+    validation,
 )
 from orchestrator.flow.building import build
 from orchestrator.flow.calls import call
@@ -249,6 +250,8 @@ def _recorded(flow: Flow[..., Any]) -> Recording:
         problems = problems or [Problem(functions.place(function), syntax.LATER)]
         raise DefinitionError(listed(flow.name, problems, function.__code__.co_filename))
     one = _record(flow, function, problems)
+    if not one.problems:
+        problems.extend(Problem(functions.place(function), told) for told in _wrong(flow, one))
     if not problems:
         differs = steadiness.difference(one, _record(flow, function, problems))
         if differs:
@@ -264,6 +267,26 @@ def _recorded(flow: Flow[..., Any]) -> Recording:
     return one
 
 
+def _wrong(flow: Flow[..., Any], recorded: Recording) -> Iterator[str]:
+    """What is wrong with a flow as a whole."""
+    problem = validation.name_problem(flow.name)
+    if problem is not None:
+        yield f"flow {flow.name!r}: {problem}"
+    for told in validation.problems(recorded.graph):
+        yield f"flow {flow.name!r}: {told}"
+    for name, value in _defaults(flow):
+        try:
+            codec.encode(value, where=f"the default of {name!r}")
+        except InvalidInput as error:
+            yield f"flow {flow.name!r}: {error}"
+
+
+def _defaults(flow: Flow[..., Any]) -> Iterator[tuple[str, object]]:
+    for name, parameter in flow.signature.parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            yield name, parameter.default
+
+
 def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem]) -> Recording:
     """Record a flow once; what is wrong is added to the problems."""
     params = {name: flow.annotation(name) for name in flow.signature.parameters}
@@ -275,7 +298,8 @@ def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem
             if value is not None:
                 what = f"the result of flow {flow.name!r}"
                 annotation = flow.annotation("return")
-                recorded.result = recorded.argument(value, what, annotation)
+                at = syntax.returned_at(function)
+                recorded.result = recorded.argument(value, what, annotation, at=at)
         except DefinitionError as error:
             recorded.problems.extend(_read(error, place))
         except ValidationError as error:
@@ -284,21 +308,28 @@ def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem
             recorded.refuse(_UNBUILT.format(error.title), at=_raised_at(error, function))
         except Exception as error:
             # With problems before it, the error is likely to follow from what stood in for a value.
-            if not (recorded.problems or problems):
+            if _names_promises(error):
+                told = f"{type(error).__name__}: {error}: {_NO_VALUE}"
+                recorded.refuse(told, at=_raised_at(error, function))
+            elif not (recorded.problems or problems):
                 raise
-            del error
         for unopened, block in recorded.unopened.values():
             recorded.refuse(f"{block} opens no block: write 'with {block}:'", at=unopened)
     problems.extend(recorded.problems)
     return recorded
 
 
+_NO_VALUE = "a promise has no value while the flow is recorded; do it in a step"
 _UNBUILT = "the model {0} was made with a promise: write build({0}, ...) for it"
 
 
 def _read(error: DefinitionError, place: str) -> list[Problem]:
     found = re.fullmatch(r"(.*?:\d+): (.*)", str(error), re.DOTALL)
     return [Problem(found[1], found[2]) if found else Problem(place, str(error))]
+
+
+def _names_promises(error: Exception) -> bool:
+    return any(isinstance(told, str) and "Promise" in told for told in error.args)
 
 
 def _about_promises(error: ValidationError) -> bool:
@@ -326,23 +357,15 @@ def _defined(
     version: str | None,
     source: Mapping[str, JSON] | None,
 ) -> Definition:
-    place = functions.place(cast("FunctionType", flow.body))
     parameters = flow.signature.parameters
-    hints = {name: flow.annotation(name) for name in parameters}
-    try:
-        defaults = {
-            name: codec.encode(parameter.default, where=f"the default of {name!r}")
-            for name, parameter in parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
-        return Definition.of(
-            name=flow.name,
-            version=version,
-            graph=recorded.graph,
-            options=recorded.options,
-            defaults=defaults,
-            schema=inputs.schema(flow.name, parameters, hints),
-            source=source,
-        )
-    except (DefinitionError, InvalidInput) as error:
-        raise DefinitionError(f"{place}: {error}") from error
+    return Definition.of(
+        name=flow.name,
+        version=version,
+        graph=recorded.graph,
+        options=recorded.options,
+        defaults={name: codec.encode(value) for name, value in _defaults(flow)},
+        schema=inputs.schema(
+            flow.name, parameters, {name: flow.annotation(name) for name in parameters}
+        ),
+        source=source,
+    )

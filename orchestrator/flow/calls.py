@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.flow import recording, shapes, uses, validation
 from orchestrator.flow.bindings import Failure
+from orchestrator.flow.definition import DEFAULT_OPTIONS
+from orchestrator.flow.failures import StepError
 from orchestrator.flow.graph import CallNode, StepNode
 from orchestrator.flow.promises import Promise
 from orchestrator.flow.recording import Recording
@@ -17,24 +19,50 @@ if TYPE_CHECKING:
     from orchestrator.flow.steps import Step
 
 
-def call(flow: str, /, **arguments: Any) -> Any:
-    """Run the flow of this name as a child execution; its result is the value.
+class NamedCall:
+    """What ``call`` is: the call of a flow by its name, with the options of its use."""
 
-    By name a flow can call itself, or one of a module that imports its own. The arguments are
-    given by name; those left out have the child's defaults.
-    """
-    active = recording.active("call(...)")
-    problem = "it is no text" if not isinstance(flow, str) else validation.name_problem(flow)
-    if problem is not None:
-        return active.refused(
-            f"call({flow!r}, ...): {problem}; write the name of a flow, or call the flow itself"
+    def __init__(self, use: uses.Use = uses.Use("")) -> None:  # noqa: B008 - it is frozen
+        self._use = use
+
+    def __call__(self, flow: str, /, **arguments: Any) -> Any:
+        """Run the flow of this name as a child execution; its result is the value.
+
+        By name a flow can call itself, or one of a module that imports its own. The arguments are
+        given by name; those left out have the child's defaults.
+        """
+        active = recording.active("call(...)")
+        problem = "it is no text" if type(flow) is not str else validation.name_problem(flow)
+        if problem is not None:
+            return active.refused(
+                f"call({flow!r}, ...): {problem}; write the name of a flow, or call the flow itself"
+            )
+        what = f"call of flow {flow!r}"
+        bound = tuple(
+            (name, active.argument(value, f"{what}, argument {name!r}", Any))
+            for name, value in arguments.items()
         )
-    what = f"call of flow {flow!r}"
-    bound = [
-        (name, active.argument(value, f"{what}, argument {name!r}", Any))
-        for name, value in arguments.items()
-    ]
-    return active.add(CallNode(active.name(flow), flow, tuple(bound)))
+        name = active.name(self._use.name or flow, fixed=self._use.fixed)
+        node = CallNode(name, flow, bound, after=active.after(self._use.after))
+        return _handled(active, name, node, self._use, Any)
+
+    def options(
+        self,
+        *,
+        name: str | None = None,
+        after: object = None,
+        on_error: Step[[StepError], Any] | None = None,
+    ) -> NamedCall:
+        """Return the same with options for one call: ``call.options(after=x)("invoice", ...)``."""
+        return NamedCall(
+            self._use.changed(
+                name=name, after=after, accept=None, on_error=on_error, settings=DEFAULT_OPTIONS
+            )
+        )
+
+
+#: ``call("invoice", purchase=purchase)``
+call = NamedCall()
 
 
 def record_flow(

@@ -87,10 +87,11 @@ def _branch(active: Recording, branch: Callable[[], object]) -> object:
 def _condition(active: Recording, condition: object) -> Binding:
     if isinstance(condition, Promise):
         return active.own(condition)
-    active.refuse(
-        f"when({condition!r}) does not depend on any value of the flow: write a comparison of"
-        " promises, or decide with a plain 'if' while the flow is recorded"
-    )
+    if not active.refused_here():  # else it is what stood in for a value
+        active.refuse(
+            f"when({condition!r}) does not depend on any value of the flow: write a comparison of"
+            " promises, or decide with a plain 'if' while the flow is recorded"
+        )
     return Literal(None)
 
 

@@ -7,7 +7,8 @@ import sysconfig
 from dataclasses import dataclass
 from types import FunctionType
 
-_OURS = "orchestrator.flow."
+#: This package, and the library that makes models out of what the user's line gives them.
+_SKIPPED = ("orchestrator.flow.", "pydantic.")
 _STDLIB = sysconfig.get_path("stdlib") + "/"
 
 
@@ -16,12 +17,22 @@ def location() -> str:
     frame = inspect.currentframe()
     while frame is not None:
         file = frame.f_code.co_filename
-        ours = frame.f_globals.get("__name__", "").startswith(_OURS)
+        ours = frame.f_globals.get("__name__", "").startswith(_SKIPPED)
         library = file.startswith((_STDLIB, "<frozen", "<string")) and "site-packages" not in file
         if not (ours or library):
             return f"{file}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown place"
+
+
+def model_being_made() -> str | None:
+    """Return the pydantic model whose making led here, by name."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "pydantic.main" and "self" in frame.f_locals:
+            return type(frame.f_locals["self"]).__name__
+        frame = frame.f_back
+    return None
 
 
 def place(function: FunctionType) -> str:

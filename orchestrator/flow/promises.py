@@ -28,7 +28,7 @@ from orchestrator.flow.bindings import (
     Output,
     Param,
 )
-from orchestrator.flow.places import location
+from orchestrator.flow.places import Problem, location, model_being_made
 from orchestrator.flow.shapes import NotReadable
 
 __all__ = [
@@ -46,9 +46,10 @@ class Recorder(Protocol):
     """What a promise needs of the recording it belongs to."""
 
     flow: str
+    problems: list[Problem]
 
-    def refuse(self, message: str) -> bool:
-        """Keep a problem of the line under way; False if it is known. Raise it out of season."""
+    def refuse(self, message: str) -> None:
+        """Keep a problem of the line under way, if it is a new one; raise it out of season."""
 
     def binding(self, value: object, what: str) -> Binding:
         """Return a value of the flow body as a binding."""
@@ -99,9 +100,9 @@ class Promise:
         known = told(self)
         if known.binding is None:
             return False
-        return known.recording.refuse(
-            f"{described(self)} is a promise and is neither true nor false yet: {_DECIDE}"
-        )
+        problems = len(known.recording.problems)
+        _refused(self, "is neither true nor false yet", _DECIDE)
+        return len(known.recording.problems) > problems
 
     def __hash__(self) -> int:
         _refused(self, "cannot be hashed", _AS_KEY)
@@ -258,6 +259,9 @@ def _refused(promise: Promise, tried: str, cure: str) -> Promise:
     known = told(promise)
     if known.binding is None:
         return promise
+    model = model_being_made()
+    if model is not None:
+        tried, cure = f"the model {model} needs its value", f"write build({model}, ...) for it"
     known.recording.refuse(f"{described(promise)} is a promise and {tried}: {cure}")
     return Promise(None, known.recording)
 

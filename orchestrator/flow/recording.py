@@ -85,6 +85,7 @@ class Recording:
         self.closed: Closed | None = None
         self.unopened: dict[object, tuple[str, str]] = {}
         self._origins: dict[str, tuple[Block, ...]] = {}
+        self._conditions: dict[str, tuple[Binding, ...]] = {}
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[dict[str, Promise]]:
@@ -100,18 +101,21 @@ class Recording:
         """What was recorded."""
         return Graph(tuple(self.params), tuple(self.nodes), self.result)
 
-    def refuse(self, message: str, at: str | None = None) -> bool:
-        """Keep a problem of the line under way; return whether it is a new one.
+    def refuse(self, message: str, at: str | None = None) -> None:
+        """Keep a problem of the line under way, if it is a new one.
 
         Raises DefinitionError when this is no longer the recording under way.
         """
         problem = Problem(at or location(), message)
         if _current.get() is not self:
             raise DefinitionError(str(problem))
-        known = problem in self.problems
-        if not known:
+        if problem not in self.problems:
             self.problems.append(problem)
-        return not known
+
+    def refused_here(self) -> bool:
+        """Return whether the line under way has a problem already."""
+        place = location()
+        return any(problem.place == place for problem in self.problems)
 
     def refused(self, message: str) -> Promise:
         """Keep a problem; return a promise that takes whatever follows."""
@@ -128,6 +132,7 @@ class Recording:
         placed = dataclasses.replace(node, conditions=tuple(same.binding for same in conditions))
         self.nodes.append(placed)
         self._origins[node.name] = tuple(self.blocks)
+        self._conditions[node.name] = placed.conditions
         self.places.setdefault(node.name, location())
         return Promise(Output(node.name), self, annotation)
 
@@ -194,19 +199,27 @@ class Recording:
                     )
         return tuple(names)
 
-    def argument(self, value: object, what: str, annotation: Any, parameter: str = "") -> Binding:
+    def argument(
+        self,
+        value: object,
+        what: str,
+        annotation: Any,
+        parameter: str = "",
+        at: str | None = None,
+    ) -> Binding:
         """Return a value as a binding, for a place whose annotation says whether it may be None.
 
-        ``what`` names the place in messages, ``parameter`` the parameter that could admit None.
+        ``what`` names the place in messages, ``parameter`` the parameter that could admit None;
+        ``at`` is the line if it is not the one under way.
         """
         binding = self.binding(value, what)
         around = [block.condition for block in self.blocks]
-        conditions = {node.name: node.conditions for node in self.nodes}
-        for node, condition in presence.doubtful(binding, annotation, around, conditions):
+        for node, condition in presence.doubtful(binding, annotation, around, self._conditions):
             self.refuse(
                 f"{what}: the result of step {node!r} may be missing here: it runs only under the"
                 f" condition of {self._block(node, condition)}; use it in that block, merge it"
-                f" with first_of(...), or let it be None{_admitting(parameter, annotation)}"
+                f" with first_of(...), or let it be None{_admitting(parameter, annotation)}",
+                at,
             )
         return binding
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator
 from types import FunctionType
 
-from orchestrator.flow.places import Problem
+from orchestrator.flow.places import Problem, place
 
 LATER = (
     "a flow's function runs when it is recorded: write it with plain def, without 'yield' and"
@@ -24,12 +25,7 @@ _BLOCKS = frozenset({"when", "otherwise"})
 
 def problems(function: FunctionType) -> Iterator[Problem]:
     """Yield what is wrong with a flow's source; nothing if the source cannot be had."""
-    try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError, IndentationError):
-        return
-    found = next((n for n in ast.walk(tree) if isinstance(n, _FUNCTIONS)), None)
+    found, first = _source(function)
     if found is None:
         return
     file = function.__code__.co_filename
@@ -37,12 +33,27 @@ def problems(function: FunctionType) -> Iterator[Problem]:
         told = _problem(node)
         if told is not None:
             yield Problem(f"{file}:{first + node.lineno - 1}", told)
+    for otherwise in _after_two(found):
+        yield Problem(
+            f"{file}:{first + otherwise.lineno - 1}",
+            "'otherwise()' after two conditions in one 'with' leaves open what it is the opposite"
+            " of: write with when((a) & (b)) above it",
+        )
     for node, word in _leaving(found):
         yield Problem(
             f"{file}:{first + node.lineno - 1}",
             f"'{word}' inside a 'with when(...):' leaves the block while the flow is recorded,"
             " whatever the condition comes to: " + _LEAVE[word],
         )
+
+
+def returned_at(function: FunctionType) -> str:
+    """Return ``file:line`` of the last return of a flow; of its definition if it is not found."""
+    found, first = _source(function)
+    returns = [node for node in found.body if isinstance(node, ast.Return)] if found else []
+    if not returns:
+        return place(function)
+    return f"{function.__code__.co_filename}:{first + returns[-1].lineno - 1}"
 
 
 def runs_at_once(function: FunctionType) -> bool:
@@ -59,6 +70,16 @@ _LEAVE = {
     "continue": "put what is to be left out into a block of its own",
     "raise": "let a step fail",
 }
+
+
+def _source(function: FunctionType) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef | None, int]:
+    """The syntax tree of a function and its first line; None if the source cannot be had."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return None, 0
+    return next((n for n in ast.walk(tree) if isinstance(n, _FUNCTIONS)), None), first
 
 
 def _problem(node: ast.AST) -> str | None:
@@ -118,8 +139,23 @@ def _leaving(
                 yield from _leaving(child, block=block, loop=inner)
 
 
+def _after_two(function: ast.AST) -> Iterator[ast.With]:
+    """Blocks of `otherwise` that follow a `with` of several conditions."""
+    for node in ast.walk(function):
+        for body in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            for before, after in itertools.pairwise(body if isinstance(body, list) else ()):
+                match before, after:
+                    case ast.With(items=items), ast.With(items=[first, *_]):
+                        if sum(map(_is_block, items)) > 1 and _called(first) == "otherwise":
+                            yield after
+
+
 def _is_block(item: ast.withitem) -> bool:
+    return _called(item) in _BLOCKS
+
+
+def _called(item: ast.withitem) -> str | None:
     match item.context_expr:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name in _BLOCKS
-    return False
+            return name
+    return None
