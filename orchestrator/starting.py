@@ -12,6 +12,7 @@ from orchestrator import codec
 from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.functions import near_miss
+from orchestrator.flow.takes import Takes0, Takes1, Takes2, Takes3, Takes4
 from orchestrator.handles import Executions, Handle
 from orchestrator.records import Start, Started, StepMessage
 from orchestrator.runtime import asked, start
@@ -67,7 +68,7 @@ class Starting(Executions):
     @overload
     def start(
         self,
-        flow: Flow[[], R],
+        flow: Takes0[R],
         /,
         *,
         key: str | None = None,
@@ -76,7 +77,7 @@ class Starting(Executions):
     @overload
     def start(
         self,
-        flow: Flow[[A], R],
+        flow: Takes1[A, R],
         a: A,
         /,
         *,
@@ -86,7 +87,7 @@ class Starting(Executions):
     @overload
     def start(
         self,
-        flow: Flow[[A, B], R],
+        flow: Takes2[A, B, R],
         a: A,
         b: B,
         /,
@@ -97,7 +98,7 @@ class Starting(Executions):
     @overload
     def start(
         self,
-        flow: Flow[[A, B, C], R],
+        flow: Takes3[A, B, C, R],
         a: A,
         b: B,
         c: C,
@@ -109,7 +110,7 @@ class Starting(Executions):
     @overload
     def start(
         self,
-        flow: Flow[[A, B, C, D], R],
+        flow: Takes4[A, B, C, D, R],
         a: A,
         b: B,
         c: C,
@@ -133,7 +134,7 @@ class Starting(Executions):
     ) -> Handle[Any]: ...
     def start(  # type: ignore[misc]  # a flow's own key or session is given by position
         self,
-        flow: Flow[..., Any] | str,
+        flow: Any,
         /,
         *args: Any,
         key: str | None = None,
@@ -162,7 +163,7 @@ class Starting(Executions):
             NotFound: no flow of that name is known here.
             Unavailable: the database cannot be reached.
         """
-        known = self._flow(flow)
+        known: Flow[..., Any] = self._flow(flow)
         asked.require_clear(known, args, key=key, session=session)
         document = known.validate_input(args, kwargs)
         return self._start(known, document, key, session)
@@ -182,7 +183,7 @@ class Starting(Executions):
     @overload
     def start_many(
         self,
-        flow: Flow[[A], R],
+        flow: Takes1[A, R],
         inputs: Iterable[A],
         /,
         *,
@@ -192,7 +193,7 @@ class Starting(Executions):
     @overload
     def start_many(
         self,
-        flow: Flow[[A, B], R],
+        flow: Takes2[A, B, R],
         inputs: Iterable[tuple[A, B]],
         /,
         *,
@@ -202,7 +203,7 @@ class Starting(Executions):
     @overload
     def start_many(
         self,
-        flow: Flow[[A, B, C], R],
+        flow: Takes3[A, B, C, R],
         inputs: Iterable[tuple[A, B, C]],
         /,
         *,
@@ -212,7 +213,7 @@ class Starting(Executions):
     @overload
     def start_many(
         self,
-        flow: Flow[[A, B, C, D], R],
+        flow: Takes4[A, B, C, D, R],
         inputs: Iterable[tuple[A, B, C, D]],
         /,
         *,
@@ -231,7 +232,7 @@ class Starting(Executions):
     ) -> list[Handle[Any]]: ...
     def start_many(
         self,
-        flow: Flow[..., Any] | str,
+        flow: Any,
         inputs: Iterable[Any],
         /,
         *,
@@ -259,7 +260,7 @@ class Starting(Executions):
             NotFound: no flow of that name is known here.
             Unavailable: the database cannot be reached.
         """
-        known = self._flow(flow)
+        known: Flow[..., Any] = self._flow(flow)
         registered = self._registered(known)
         wanted = list(asked.wanted(known, registered, inputs, keys, self.settings))
         distinct, places = asked.distinct(known, wanted)

@@ -1,0 +1,1 @@
+"""How starts are typed."""
