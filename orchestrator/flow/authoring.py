@@ -185,6 +185,10 @@ class Flow(Authored[P, R_co]):
             )
         )
 
+    def as_defined(self) -> Flow[P, R_co]:
+        """Return the flow without the options of its use."""
+        return self.used(Use(self.definition.name))
+
     @property
     def schema(self) -> Mapping[str, JSON]:
         """The JSON schema of its input document."""

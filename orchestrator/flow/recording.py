@@ -153,10 +153,11 @@ class Recording:
 
     def keep_call(self, flow: Flow[..., Any]) -> None:
         """Remember a flow that is called; one name must not mean two flows."""
-        known = self.calls.setdefault(flow.name, flow)
+        name = flow.definition.name
+        known = self.calls.setdefault(name, flow.as_defined())
         if known.body is not flow.body:
             self.refuse(
-                f"flow {self.flow!r} calls two flows of the name {flow.name!r}: give one of them"
+                f"flow {self.flow!r} calls two flows of the name {name!r}: give one of them"
                 " another name with flow(name=...)"
             )
 
