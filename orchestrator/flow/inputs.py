@@ -6,7 +6,6 @@ field.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
@@ -35,38 +34,21 @@ def from_document(flow: str, given: Mapping[str, Any], hints: Mapping[str, Any])
 def schema(
     flow: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
 ) -> dict[str, JSON]:
-    """Return the JSON schema of a flow's input document; a parameter may be anything if unknown."""
-    definitions: dict[str, JSON] = {}
-    properties: dict[str, JSON] = {}
-    for name in parameters:
-        adapter = _adapter(hints[name]) if name in hints else None
-        written: dict[str, JSON] = {}
-        if adapter is not None:
-            with contextlib.suppress(PydanticUserError, PydanticInvalidForJsonSchema):
-                written = adapter.json_schema(ref_template="#/$defs/{model}")
-        inner = written.pop("$defs", None)
-        definitions.update(inner if isinstance(inner, dict) else {})
-        properties[name] = written
+    """Return the JSON schema of a flow's input document; what has no schema may be anything."""
+    found = {name: _adapter(hints[name]) for name in parameters if name in hints}
+    adapters = {name: adapter for name, adapter in found.items() if _has_schema(adapter)}
+    schemas, beside = TypeAdapter.json_schemas(
+        [(name, "validation", adapter) for name, adapter in adapters.items() if adapter]
+    )
     empty = inspect.Parameter.empty
-    document: dict[str, JSON] = {
+    return {
         "title": flow,
         "type": "object",
-        "properties": properties,
+        "properties": {name: schemas.get((name, "validation"), {}) for name in parameters},
         "required": [name for name, given in parameters.items() if given.default is empty],
         "additionalProperties": False,
+        **beside,
     }
-    return {**document, "$defs": definitions} if definitions else document
-
-
-def signal_from_python(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
-    """Return what a signal carries, checked against its annotation and encoded."""
-    hints = {signal: annotation}
-    return _encoded(flow, {signal: value}, hints, _from_python, what="signal")[signal]
-
-
-def signal_from_document(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
-    """Return what a signal carries, read from JSON as its annotation says and encoded."""
-    return _encoded(flow, {signal: value}, {signal: annotation}, _from_json, what="signal")[signal]
 
 
 def check_names(flow: str, document: Mapping[str, Any], signature: inspect.Signature) -> None:
@@ -138,6 +120,13 @@ def _cached_adapter(annotation: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except PydanticUserError:
         return None
+
+
+def _has_schema(adapter: TypeAdapter[Any] | None) -> bool:
+    try:
+        return adapter is not None and bool(adapter.json_schema())
+    except (PydanticUserError, PydanticInvalidForJsonSchema):
+        return False
 
 
 def _sentence(error: ValidationError) -> str:

@@ -161,3 +161,46 @@ def test_a_flow_without_parameters_takes_the_empty_document() -> None:
 
     recorded: Flow[..., Any] = empty
     assert recorded.validate_input() == recorded.validate_document({}) == {}
+
+
+def test_a_flow_has_the_json_schema_of_its_input_document() -> None:
+    @step
+    def take(value: Any) -> None: ...
+
+    @flow
+    def scheduled(day: date, names: list[str], limit: int | None = None, strange: Any = 3) -> None:
+        take(day)
+
+    assert scheduled.schema == {
+        "title": "scheduled",
+        "type": "object",
+        "properties": {
+            "day": {"type": "string", "format": "date"},
+            "names": {"type": "array", "items": {"type": "string"}},
+            "limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            "strange": {},
+        },
+        "required": ["day", "names"],
+        "additionalProperties": False,
+    }
+    assert scheduled.definition.options_json()["schema"] == scheduled.schema
+    read = type(scheduled.definition).from_json(scheduled.definition.to_json())
+    assert read.schema == scheduled.schema
+
+
+def test_classes_in_a_schema_are_defined_beside_it_and_what_has_none_may_be_anything() -> None:
+    class NoSchema:
+        pass
+
+    @step
+    def take(value: Any) -> None: ...
+
+    @flow
+    def ordering(one: Purchase, other: Purchase, unknown: NoSchema) -> None:
+        take(one)
+
+    schema: Any = ordering.schema
+    assert schema["properties"]["one"] == {"$ref": "#/$defs/Purchase"}
+    assert schema["properties"]["other"] == {"$ref": "#/$defs/Purchase"}
+    assert schema["properties"]["unknown"] == {}
+    assert schema["$defs"].keys() == {"Line", "Purchase"}

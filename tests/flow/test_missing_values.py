@@ -75,7 +75,7 @@ def test_a_value_may_be_used_where_none_is_admitted_merged_or_asked_for() -> Non
             other = ask("c")
         return first_of(paid, other)
 
-    assert node(using, "ask_2").after == ("charge",)
+    assert using.definition.graph.node("ask_2").after == ("charge",)
 
 
 def test_a_block_that_could_not_be_open_without_a_value_has_it() -> None:
