@@ -11,11 +11,13 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import operating, reading, starting
+from orchestrator.cli import maintenance, operating, reading, starting
 from orchestrator.cli.broker import broker
 from orchestrator.cli.db import db
 from orchestrator.cli.desk import Desk
+from orchestrator.cli.doctor import doctor
 from orchestrator.cli.starters import beat, worker
+from orchestrator.cli.top import top
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import problems
 
@@ -93,6 +95,11 @@ SHARED: tuple[click.Command, ...] = (
     operating.cancel,
     operating.pause,
     operating.resume,
+    maintenance.queue_depth,
+    maintenance.sweep,
+    maintenance.purge,
+    top,
+    doctor,
     db,
     broker,
 )

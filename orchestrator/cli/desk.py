@@ -28,6 +28,8 @@ from orchestrator.settings import Settings
 from orchestrator.store.database import Database
 
 if TYPE_CHECKING:
+    import kombu
+
     from orchestrator.client import Orchestrator
     from orchestrator.records import StepMessage
     from workers.sender import Sender
@@ -107,9 +109,15 @@ class Desk:
         """The way to the broker."""
         from workers import connect  # noqa: PLC0415 - as above
 
+        return connect.sender(self.broker, self.database)
+
+    @cached_property
+    def broker(self) -> Callable[[], kombu.Connection]:
+        """What opens a connection to the broker."""
+        from workers import connect  # noqa: PLC0415 - as above
+
         attached = self._crew is not None
-        way = connect.broker_of(self.app) if attached else connect.broker(self.settings)
-        return connect.sender(way, self.database)
+        return connect.broker_of(self.app) if attached else connect.broker(self.settings)
 
     def execution(self, name: str, flow: str | None = None) -> UUID:
         """Return the execution that was named: by id, by its beginning, or by key.

@@ -293,26 +293,6 @@ def insert_rerun(
     )
 
 
-def write_line(
-    connection: Connection, execution_id: UUID, kind: str, actor: str, detail: Mapping[str, Any]
-) -> None:
-    """Write an operator's act into the journal of a locked execution and into the audit."""
-    connection.execute(
-        """
-        WITH moved AS (
-            UPDATE orchestrator.executions SET position = position + 1 WHERE id = %(id)s
-            RETURNING position),
-        line AS (
-            INSERT INTO orchestrator.journal (execution_id, position, at, kind, actor, data)
-            SELECT %(id)s, position, orchestrator.now(), %(kind)s, %(actor)s, %(data)s::jsonb
-              FROM moved)
-        INSERT INTO orchestrator.audit (at, actor, act, execution_id, detail)
-        VALUES (orchestrator.now(), %(actor)s, %(kind)s, %(id)s, %(data)s::jsonb)
-        """,
-        {"id": execution_id, "kind": kind, "actor": actor, "data": json.dumps(dict(detail))},
-    )
-
-
 def set_aside(
     connection: Connection, address: StepAddress, *, reason: str, detail: Mapping[str, Any]
 ) -> None:

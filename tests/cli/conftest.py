@@ -1,17 +1,30 @@
 """The command line in this process: on the lab's database, its messages into the lab's mail."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from kombu import Connection
 
 from orchestrator.cli import cli
 from orchestrator.cli.desk import Desk
+from orchestrator.records import StepMessage
 from tests.runtime.conftest import lab, open_lab  # noqa: F401 - fixtures
 from tests.runtime.lab import Lab
+
+
+@dataclass
+class Post:
+    """The way to the broker, which ends in the lab."""
+
+    lab: Lab
+
+    def publish(self, messages: Sequence[StepMessage]) -> None:
+        self.lab.post(messages)
 
 
 @dataclass
@@ -27,6 +40,8 @@ class Terminal:
             database=self.lab.database,
             catalogue=self.lab.catalogue,
             orchestrator=self.lab.client,
+            sender=Post(self.lab),
+            broker=partial(Connection, "memory://"),
         )
         texts = [str(word) for word in words]
         return CliRunner().invoke(cli, texts, obj=desk, input=input, catch_exceptions=False)

@@ -1,0 +1,157 @@
+"""The doctor: what it finds, and the fix it names."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from orchestrator.cli import checks as looks
+from orchestrator.store.health import ServerFacts
+from tests.cli.conftest import Terminal
+from tests.cli.test_commands import orchestrator
+from tests.runtime import flows
+from tests.runtime.lab import Lab
+from workers import topology
+
+
+def checks(found: Any) -> dict[str, Any]:
+    return {one["check"]: one for one in found["checks"]}
+
+
+def test_a_sound_installation_has_no_problem(terminal: Terminal, lab: Lab) -> None:
+    lab.worker()
+
+    found = terminal.json("doctor", "--rows")
+
+    verdicts = {name: one["verdict"] for name, one in checks(found).items()}
+    assert (found["healthy"], found["problems"]) == (True, 0)
+    for name in ("Python", "celery", "PostgreSQL", "schema", "fsync", "clocks", "rows", "workers"):
+        assert verdicts[name] == "ok", name
+    assert verdicts["broker"] == "warning", "messages in memory die with their process"
+    assert "0 problems" in terminal("doctor")
+
+
+@pytest.mark.req("E13")
+def test_rows_that_contradict_each_other_are_found(terminal: Terminal, lab: Lab) -> None:
+    handle = lab.start(flows.chain, 1)
+    other = lab.start(flows.chain, 2)
+    connection = lab.database.hot()
+    connection.execute("DELETE FROM orchestrator.executions WHERE id = %s", (handle.execution_id,))
+    connection.execute(
+        "UPDATE orchestrator.executions SET started = 5 WHERE id = %s", (other.execution_id,)
+    )
+
+    ran = terminal.run("doctor", "--rows", "--json")
+
+    found = [one["found"] for one in json.loads(ran.stdout)["checks"] if one["check"] == "rows"]
+    assert ran.exit_code == 1
+    assert any(text.startswith("1 steps without an execution") for text in found)
+    assert any("contradict their steps" in text and other.id in text for text in found)
+
+
+def test_a_database_without_our_schema_is_told_to_be_migrated(empty_database_url: str) -> None:
+    told = orchestrator(
+        "doctor", "--json", database_url=empty_database_url, broker_url="amqp://localhost:1//"
+    )
+
+    found = checks(json.loads(told.stdout))
+    assert told.returncode == 1
+    assert found["schema"]["fix"] == "run `orchestrator db upgrade`"
+    assert "cannot be reached" in found["broker"]["found"]
+    assert found["broker"]["fix"] == "start it, or set ORCHESTRATOR_BROKER_URL"
+    assert told.stderr == ""
+
+
+def test_services_that_are_down_are_problems_and_no_traceback() -> None:
+    told = orchestrator(
+        "doctor", database_url="postgresql://localhost:1/x", broker_url="amqp://localhost:1//"
+    )
+
+    assert told.returncode == 1
+    assert "database postgresql://localhost:1/x cannot be reached" in told.stdout
+    assert "Traceback" not in told.stdout + told.stderr
+
+
+SOUND: dict[str, Any] = {
+    "version": 150000,
+    "shown_version": "15.0",
+    "settings": dict.fromkeys(
+        ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"), "on"
+    ),
+    "encoding": "UTF8",
+    "used": 5,
+    "most": 100,
+    "is_standby": False,
+    "same_session": True,
+    "now": datetime.now(UTC),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "fix"),
+    [
+        ({"settings": {**SOUND["settings"], "fsync": "off"}}, "fsync", "fsync = on"),
+        (
+            {"settings": {**SOUND["settings"], "synchronous_commit": "off"}},
+            "synchronous_commit",
+            "synchronous_commit = on",
+        ),
+        ({"encoding": "SQL_ASCII"}, "encoding", "UTF8"),
+        ({"is_standby": True}, "server", "at the primary"),
+        ({"same_session": False}, "pooler", "PostgreSQL itself"),
+        ({"used": 95}, "connections", "max_connections"),
+    ],
+)
+def test_settings_of_a_server_that_lose_work_are_named_with_their_fix(
+    changes: Any, name: str, fix: str
+) -> None:
+    facts = ServerFacts(**{**SOUND, **changes})
+
+    found = {check.name: check for check in (*looks.durability(facts), *looks.reach(facts))}
+
+    assert found[name].verdict != "ok"
+    assert fix in (found[name].fix or "")
+
+
+def test_settings_of_celery_that_lose_work_are_named() -> None:
+    conf = SimpleNamespace(task_acks_late=False, task_time_limit=300)
+    desk: Any = SimpleNamespace(app=SimpleNamespace(conf=conf))
+
+    found = {check.name: check for check in looks.celery(desk)}
+
+    assert found["task_acks_late"].fix == "set task_acks_late = True in your Celery configuration"
+    assert found["task_time_limit"].verdict == "warning"
+
+
+def test_a_queue_that_was_made_otherwise_is_a_problem() -> None:
+    found = looks.queue("orders", 3, 0, "inequivalent arg 'x-queue-type'")
+
+    assert found.verdict == "problem"
+    assert "circles for ever" in (found.fix or "")
+
+
+@pytest.mark.system
+def test_the_queues_of_a_real_broker_are_compared_with_ours(
+    database_url: str, rabbitmq_url: str
+) -> None:
+    with Connection(rabbitmq_url) as connection:
+        channel: Any = connection.default_channel
+        topology.step_queue("orchestrator", is_amqp=True)(channel).declare()
+        channel.queue_declare("orchestrator.long", durable=True, auto_delete=False)
+
+    told = orchestrator("doctor", "--json", database_url=database_url, broker_url=rabbitmq_url)
+
+    found = checks(json.loads(told.stdout))
+    assert found["broker"]["found"].startswith("RabbitMQ")
+    assert found["queue orchestrator"]["verdict"] == "ok"
+    assert "inequivalent arg" in found["queue orchestrator.long"]["found"]
+    depth = orchestrator(
+        "queue-depth", "--json", database_url=database_url, broker_url=rabbitmq_url
+    )
+    rows = {row["queue"]: row for row in json.loads(depth.stdout)["queues"]}
+    assert rows["orchestrator"]["broker"] == {"messages": 0, "consumers": 0, "dead_letters": 0}
