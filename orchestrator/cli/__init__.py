@@ -16,7 +16,7 @@ from orchestrator.cli.broker import broker
 from orchestrator.cli.db import db
 from orchestrator.cli.desk import Desk
 from orchestrator.cli.doctor import doctor
-from orchestrator.cli.starters import beat, worker
+from orchestrator.cli.starters import beat, flower, worker
 from orchestrator.cli.top import top
 from orchestrator.errors import OrchestratorError
 from orchestrator.store import problems
@@ -104,7 +104,7 @@ SHARED: tuple[click.Command, ...] = (
     broker,
 )
 
-for command in (*SHARED, worker, beat):
+for command in (*SHARED, worker, beat, flower):
     cli.add_command(command)
 
 

@@ -132,7 +132,7 @@ def database(desk: Desk) -> Iterator[Check]:
     behind = f", this release brings {schema.newest}" if word != OK else ""
     yield Check(name="schema", verdict=word, found=f"{found}{behind}", fix=fix)
     yield from durability(facts)
-    yield from reach(facts)
+    yield from reach(facts, pooled=desk.settings.transaction_pooling)
 
 
 def durability(facts: health.ServerFacts) -> Iterator[Check]:
@@ -162,7 +162,7 @@ def durability(facts: health.ServerFacts) -> Iterator[Check]:
         )
 
 
-def reach(facts: health.ServerFacts) -> Iterator[Check]:
+def reach(facts: health.ServerFacts, *, pooled: bool) -> Iterator[Check]:
     """Check what stands between this process and the server."""
     if facts.is_standby:
         yield Check(
@@ -171,12 +171,12 @@ def reach(facts: health.ServerFacts) -> Iterator[Check]:
             found="a standby, which takes no writes",
             fix="point ORCHESTRATOR_DATABASE_URL at the primary",
         )
-    if not facts.same_session:
+    if not facts.same_session and not pooled:
         yield Check(
             name="pooler",
             verdict=PROBLEM,
             found="transactions of one connection reach different server processes",
-            fix="point workers at PostgreSQL itself: session locks prove which worker lives",
+            fix="point workers at PostgreSQL itself, or set ORCHESTRATOR_TRANSACTION_POOLING=true",
         )
     share = facts.used / facts.most
     yield Check(

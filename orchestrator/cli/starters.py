@@ -1,4 +1,4 @@
-"""``orchestrator worker`` and ``orchestrator beat``: Celery's own programs with fitting options.
+"""``worker``, ``beat`` and ``flower``: Celery's own programs with fitting options.
 
 They are thin: what they start is ``celery -A workers.app worker`` in this very process, and all
 options of Celery may follow. What they add is said in each command's help.
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
     ctx.exit(_celery("beat", ("--pidfile", "", *options)))
 
 
+@click.command(context_settings=_hands_on)
+@_options
+@click.pass_context
+def flower(ctx: click.Context, options: tuple[str, ...]) -> None:
+    """Start Flower, which shows workers, executions and steps in a browser.
+
+    This is `celery -A workers.app flower`; it needs the extra celery-orchestrator[flower]. Flower
+    forgets what it has shown when it ends, the database does not. All options of Flower may follow:
+
+    \b
+        orchestrator flower --port=5555 --basic-auth=ann:secret
+    """
+    if find_spec("flower") is None:
+        raise InvalidInput(
+            "Flower is not installed: pip install 'celery-orchestrator[flower]', then start it again"
+        )
+    ctx.exit(_celery("flower", options))
+
+
 def _celery(program: str, options: Sequence[str]) -> int:
     """Run one of Celery's programs until it ends; return its exit code."""
     here = str(Path.cwd())
@@ -62,22 +82,23 @@ def _celery(program: str, options: Sequence[str]) -> int:
             "there is nothing to run: name the modules of your flows, as in "
             "ORCHESTRATOR_MODULES=shop.flows,shop.reports"
         )
-    _load(settings.modules)
+    _look_for(settings.modules)
     celery: click.Group = import_module("celery.bin.celery").celery
-    words = ["--app", "workers.app", program, "--loglevel", "INFO", *options]
+    level = () if program == "flower" else ("--loglevel", "INFO")
+    words = ["--app", "workers.app", program, *level, *options]
     code: Any = celery.main(words, prog_name="celery", standalone_mode=False)
     return code or 0
 
 
-def _load(modules: Sequence[str]) -> None:
-    try:
-        import_module("workers.app")
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        for module in modules:
-            if module == missing or module.startswith(f"{missing}."):
-                raise InvalidInput(
-                    f"ORCHESTRATOR_MODULES names {module}, but there is no module {missing} on the "
-                    "Python path: start the worker in the folder that holds it, or set PYTHONPATH"
-                ) from error
-        raise
+def _look_for(modules: Sequence[str]) -> None:
+    """Refuse modules that are not there, without running them: Celery does that in its own time."""
+    for module in modules:
+        try:
+            missing = None if find_spec(module) is not None else module
+        except ModuleNotFoundError as error:
+            missing = error.name or module
+        if missing is not None:
+            raise InvalidInput(
+                f"ORCHESTRATOR_MODULES names {module}, but there is no module {missing} on the "
+                "Python path: start this in the folder that holds it, or set PYTHONPATH"
+            )

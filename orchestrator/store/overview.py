@@ -167,5 +167,5 @@ def open_executions(connection: CoreConnection) -> int:
 def set_aside(connection: CoreConnection) -> int:
     """Return how much waits in quarantine for an operator."""
     table = tables.quarantine
-    query = select(func.count()).where(table.c.released_at.is_(None))
+    query = select(func.count()).where(table.c.released_at.is_(None), table.c.dropped_at.is_(None))
     return int(connection.execute(query).scalar_one())

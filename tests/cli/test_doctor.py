@@ -112,7 +112,9 @@ def test_settings_of_a_server_that_lose_work_are_named_with_their_fix(
 ) -> None:
     facts = ServerFacts(**{**SOUND, **changes})
 
-    found = {check.name: check for check in (*looks.durability(facts), *looks.reach(facts))}
+    found = {
+        check.name: check for check in (*looks.durability(facts), *looks.reach(facts, pooled=False))
+    }
 
     assert found[name].verdict != "ok"
     assert fix in (found[name].fix or "")
