@@ -163,8 +163,8 @@ class Crew:
             self._sender,
             self.catalogue,
             self.settings,
-            self._deaths,
-            lambda: self._steady,
+            deaths=self._deaths,
+            steady=lambda: self._steady,
         )
         self._pump.start()
 

@@ -3,8 +3,9 @@
 One thread of the main process of every worker. It asks one cheap question a second: when does the
 next row want to be looked at? If that is now it sweeps until nothing is left; if it is sooner than
 a second it sleeps just so long, and a start in somebody's own transaction rings when it is
-committed. With every beat it delivers what executions have told each other. Several pumps do the same work without harm: they skip each other's locked rows. It also
-looks for incarnations that have died, with every beat.
+committed. With every beat it looks for incarnations that have died and delivers what executions
+have told each other. Several pumps do the same work without harm: they skip each other's locked
+rows.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Pump:
         sender: Sender,
         catalogue: Catalogue,
         settings: Settings,
+        *,
         deaths: DeathWatch,
         steady: Callable[[], bool],
     ) -> None:

@@ -20,6 +20,7 @@ from orchestrator.flow.steps import Step
 from orchestrator.runtime import context
 from orchestrator.runtime.context import ThisStep
 from orchestrator.runtime.outcomes import Failed, Outcome, Retried, Succeeded
+from orchestrator.store.database import is_transient
 
 #: Runs the body of a Celery task that was made a step: (the step, its arguments, which attempt, its
 #: options, what makes an outcome of its result). Whatever happens is its outcome.
@@ -39,8 +40,14 @@ def run(
     options: StepOptions,
     *,
     limit_bytes: int,
+    transaction: Any = None,
 ) -> Outcome:
-    """Call a step's body with encoded arguments; return its outcome, which an error is too."""
+    """Call a step's body with encoded arguments; return its outcome, which an error is too.
+
+    Args:
+        transaction: what a transactional step is given as its first argument. Errors after which
+            its transaction may be run again are raised, not classified.
+    """
     token = context.enter(this)
     try:
         decoded = {
@@ -61,10 +68,13 @@ def run(
             return stored(
                 COROUTINES.run(step.body(*bound.args, **bound.kwargs), this, options.timeout)
             )
-        return stored(step.body(*bound.args, **bound.kwargs))
+        given = () if transaction is None else (transaction,)
+        return stored(step.body(*given, *bound.args, **bound.kwargs))
     except RetryAfter as asked:
         return Retried(asked.delay, describe(asked, this.attempt))
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored with the step
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if transaction is not None and is_transient(error):
+            raise
         return classify(error, this.attempt, options)
     finally:
         context.leave(token)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from orchestrator.runtime import (
     incarnations,
     record,
     reports,
+    transactional,
     values,
 )
 from orchestrator.runtime.catalogue import Catalogue, Registered, task_name
@@ -73,6 +74,21 @@ class Ended:
     outcome: Outcome
     inline: bool
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A claimed step run in its delivery.
+
+    Attributes:
+        head: the first row of the inline segment.
+        stop_at: reading of the monotonic clock from which on nothing is continued, seconds.
+    """
+
+    registered: Registered
+    claimed: Claimed
+    head: StepAddress
+    stop_at: float
 
 
 def _ignore(_: object) -> None:
@@ -163,9 +179,9 @@ class Delivery:
             task = task_name(registered.flow, current.address.name, current.address.scope)
             self.on_begin(current, task, inline)
             began = time.monotonic()
-            outcome = self._outcome(registered, current, cache)
+            held = _Held(registered, current, first.address, stop_at)
             try:
-                outcome, answer = self._record(registered, current, first, outcome, stop_at)
+                outcome, answer = self._attempted(held, cache)
             except LeaseLost:
                 reports.fenced(registered.flow, current)
                 break
@@ -198,7 +214,24 @@ class Delivery:
             current = _continuation(answer, current)
         return recorded
 
-    def _outcome(self, registered: Registered, claimed: Claimed, cache: dict[Read, Any]) -> Outcome:
+    def _attempted(self, held: _Held, cache: dict[Read, Any]) -> tuple[Outcome, Recorded]:
+        """Find out what a claimed step run comes to, and record it.
+
+        An outcome that the database cannot hold fails the step instead.
+        """
+        outcome = self._outcome(held, cache)
+        if isinstance(outcome, transactional.Stored):
+            return outcome.outcome, outcome.answer
+        try:
+            return committed(self.database, self._attempt(held, outcome), self.settings)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refused = Failed(bodies.describe(error, held.claimed.attempt))
+            return committed(self.database, self._attempt(held, refused), self.settings)
+
+    def _outcome(self, held: _Held, cache: dict[Read, Any]) -> Outcome | transactional.Stored:
+        registered, claimed = held.registered, held.claimed
         address = claimed.address
         graph, name, scope = registered.graph, address.name, address.scope
         options = registered.options(name, scope)
@@ -239,13 +272,20 @@ class Delivery:
                 step=this,
             )
         )
+        step = self.catalogue.step(node)
         try:
+            if step.transaction_kind is not None:
+                return transactional.run(
+                    self.database,
+                    step,
+                    arguments,
+                    this,
+                    options=options,
+                    settings=self.settings,
+                    attempt_of=lambda outcome: self._attempt(held, outcome),
+                )
             return bodies.run(
-                self.catalogue.step(node),
-                arguments,
-                this,
-                options,
-                limit_bytes=self.settings.max_result_bytes,
+                step, arguments, this, options, limit_bytes=self.settings.max_result_bytes
             )
         finally:
             self.on_body(None)
@@ -258,49 +298,29 @@ class Delivery:
             cache.update(self.database.run(values.fetch, address.execution_id, missing))
         return cache
 
-    def _record(
-        self,
-        registered: Registered,
-        claimed: Claimed,
-        first: Claimed,
-        outcome: Outcome,
-        stop_at: float,
-    ) -> tuple[Outcome, Recorded]:
-        """Record an outcome; one that the database cannot hold fails the step instead."""
-
+    def _attempt(self, held: _Held, outcome: Outcome) -> record.Attempt:
         def may_continue(name: str, scope: str) -> bool:
             # a delivery that lasts longer than its broker waits would lose its channel
-            left = stop_at - time.monotonic()
+            left = held.stop_at - time.monotonic()
             slack = self.settings.ack_budget - self.settings.delivery_budget
-            fits = (
-                registered.options(name, scope).timeout.total_seconds()
-                <= left + slack.total_seconds()
-            )
+            timeout = held.registered.options(name, scope).timeout
             return (
                 left > 0
-                and fits
+                and timeout.total_seconds() <= left + slack.total_seconds()
                 and not self.draining()
-                and self.catalogue.has(registered, name, scope)
+                and self.catalogue.has(held.registered, name, scope)
             )
 
-        attempt = record.Attempt(
-            claimed=claimed,
-            registered=registered,
+        return record.Attempt(
+            claimed=held.claimed,
+            registered=held.registered,
             catalogue=self.catalogue,
             outcome=outcome,
-            head=first.address,
+            head=held.head,
             holder=self.holder(),
             nonce=_nonce(),
             may_continue=may_continue,
         )
-        try:
-            return committed(self.database, attempt, self.settings)
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            refused = Failed(bodies.describe(error, claimed.attempt))
-            attempt = replace(attempt, outcome=refused, nonce=_nonce())
-            return committed(self.database, attempt, self.settings)
 
     def _beat(self, claimed: Claimed, data: Any) -> bool:
         """Renew a running body's lease and store its progress; return whether it should stop."""
