@@ -51,6 +51,17 @@ def schema(
     }
 
 
+def signal_from_python(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
+    """Return what a signal carries, checked against its annotation and encoded."""
+    hints = {signal: annotation}
+    return _encoded(flow, {signal: value}, hints, _from_python, what="signal")[signal]
+
+
+def signal_from_document(flow: str, signal: str, value: Any, annotation: Any) -> JSON:
+    """Return what a signal carries, read from JSON as its annotation says and encoded."""
+    return _encoded(flow, {signal: value}, {signal: annotation}, _from_json, what="signal")[signal]
+
+
 def check_names(flow: str, document: Mapping[str, Any], signature: inspect.Signature) -> None:
     """Refuse unknown and missing parameter names of a document."""
     if not isinstance(document, Mapping):
