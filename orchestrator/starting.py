@@ -45,6 +45,7 @@ class Starting(Executions):
         publish: sends messages without waiting for their confirms.
         collect: returns the messages confirmed so far, waiting at most the given seconds for
             outstanding ones.
+        disconnect: leaves the broker; sending connects again.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Starting(Executions):
         *,
         publish: Callable[[Sequence[StepMessage]], None],
         collect: Callable[[float], list[StepMessage]],
+        disconnect: Callable[[], None] | None = None,
     ) -> None:
         self.database = database
         self.settings = settings
         self.catalogue = catalogue
         self._publish = publish
         self._collect = collect
+        self._disconnect = disconnect
         self._confirmed: list[StepMessage] = []
         self._marked_at = time.monotonic()
         self._identity = ""
@@ -290,8 +293,10 @@ class Starting(Executions):
         self._mark()
 
     def close(self) -> None:
-        """Flush and close this process's connections."""
+        """Flush and close this process's connections; using it again opens them again."""
         self.flush()
+        if self._disconnect is not None:
+            self._disconnect()
         self.database.close()
 
     def _flow(self, flow: Flow[..., R] | str) -> Flow[..., R]:

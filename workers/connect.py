@@ -107,6 +107,7 @@ def orchestrator(
         catalogue or Catalogue(),
         publish=outgoing.publish,
         collect=outgoing.collect,
+        disconnect=outgoing.close,
     )
 
 
@@ -121,7 +122,7 @@ class _Outgoing:
         self._sender: Sender | None = None
         self._guard = threading.Lock()
         _FORKING.add(self)
-        atexit.register(_close, weakref.ref(self))
+        atexit.register(self.close)
 
     def publish(self, messages: Sequence[StepMessage]) -> None:
         """Send messages without waiting."""
@@ -132,9 +133,11 @@ class _Outgoing:
         return [] if self._sender is None else self._sender.collect(timeout)
 
     def close(self) -> None:
-        """Mark what is confirmed, and disconnect."""
-        if self._sender is not None:
-            self._sender.close()
+        """Mark what is confirmed, and disconnect; sending again connects again."""
+        with self._guard:
+            closing, self._sender = self._sender, None
+        if closing is not None:
+            closing.close()
 
     def forget_after_fork(self) -> None:
         """In a forked child: start with nothing."""
@@ -152,12 +155,6 @@ class _Outgoing:
 
 _FORKING: weakref.WeakSet[_Outgoing] = weakref.WeakSet()
 _OF_THE_PARENT: list[Sender] = []
-
-
-def _close(outgoing: weakref.ref[_Outgoing]) -> None:
-    alive = outgoing()
-    if alive is not None:
-        alive.close()
 
 
 def _forget_after_fork() -> None:
