@@ -51,6 +51,9 @@ class Recorder(Protocol):
     def refuse(self, message: str) -> None:
         """Keep a problem of the line under way, if it is a new one; raise it out of season."""
 
+    def refused_here(self) -> bool:
+        """Return whether the line under way has a problem already."""
+
     def binding(self, value: object, what: str) -> Binding:
         """Return a value of the flow body as a binding."""
 
@@ -103,6 +106,12 @@ class Promise:
         problems = len(known.recording.problems)
         _refused(self, "is neither true nor false yet", _DECIDE)
         return len(known.recording.problems) > problems
+
+    def __len__(self) -> int:
+        # Python asks for a length also where it loops, as in list(...).
+        if not told(self).recording.refused_here():
+            _refused(self, "has no length yet", _COMPUTE)
+        return 0
 
     def __hash__(self) -> int:
         _refused(self, "cannot be hashed", _AS_KEY)
@@ -213,7 +222,6 @@ _REFUSED: Final[dict[str, tuple[str, str, Any]]] = {
     "__next__": ("cannot be looped over yet", _LOOP, None),
     "__aiter__": ("cannot be looped over yet", _LOOP, None),
     "__reversed__": ("cannot be reversed yet", _COMPUTE, None),
-    "__len__": ("has no length yet", _COMPUTE, 0),
     "__contains__": ("cannot be searched with 'in' yet", _SEARCH, False),
     "__setitem__": ("cannot be given an item", _CHANGE, None),
     "__delitem__": ("cannot lose an item", _CHANGE, None),
