@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from examples.demo.display import Bar, say, show_summary
-from examples.demo.processes import Team, forget_settings, orderly_end
 from examples.demo.proof import Proof
 from examples.index_library import (
     LIBRARY,
@@ -22,11 +21,14 @@ from examples.index_library import (
     write_index,
 )
 from orchestrator import Handle, Orchestrator, OrchestratorError, Settings, embedded
+from orchestrator.cli.processes import Team, forget_settings, orderly_end
 from orchestrator.errors import Unavailable
 from orchestrator.runtime import queries
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.store import migrate
 from workers import connect
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _LOOK = 0.03  # seconds between two looks at the execution
 _PATIENCE = 180.0  # seconds without any progress, after which something must be broken
@@ -68,7 +70,7 @@ def demonstrate(*, limit: int | None, kill: bool) -> bool:
         migrate.upgrade(services.database_url)
         say(f"PostgreSQL and a broker of files: {services.folder} ({_since(began)})")
         variables = {**services.environment, "ORCHESTRATOR_MODULES": index_library.body.__module__}
-        with Team(variables, folder) as team:
+        with Team(variables, folder, folder=ROOT) as team:
             for _ in range(2):
                 team.start_worker()
             team.start_beat()

@@ -14,7 +14,9 @@ import click
 from orchestrator.cli import maintenance, operating, reading, starting
 from orchestrator.cli.broker import broker
 from orchestrator.cli.db import db
+from orchestrator.cli.demo import demo
 from orchestrator.cli.desk import Desk
+from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.starters import beat, flower, worker
 from orchestrator.cli.top import top
@@ -104,7 +106,7 @@ SHARED: tuple[click.Command, ...] = (
     broker,
 )
 
-for command in (*SHARED, worker, beat, flower):
+for command in (*SHARED, demo, dev, worker, beat, flower):
     cli.add_command(command)
 
 

@@ -74,6 +74,8 @@ class Desk:
         Raises:
             InvalidInput: a module is not there.
         """
+        if self._crew is not None:
+            self.app.loader.import_default_modules()  # attached modules are loaded with the others
         made = Catalogue(() if self._crew is None else self._crew.catalogue.flows.values())
         for name in self.modules or (self.settings.modules if self._crew is None else ()):
             for flow in _flows_of(_imported(name)):

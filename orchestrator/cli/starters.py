@@ -66,7 +66,7 @@ def flower(ctx: click.Context, options: tuple[str, ...]) -> None:
     """
     if find_spec("flower") is None:
         raise InvalidInput(
-            "Flower is not installed: pip install 'celery-orchestrator[flower]', then start it again"
+            "Flower is not installed: pip install 'celery-orchestrator[flower]', then try again"
         )
     ctx.exit(_celery("flower", options))
 

@@ -18,8 +18,6 @@ import psutil
 
 from orchestrator.errors import Unavailable
 
-ROOT = Path(__file__).resolve().parents[2]
-
 _PYTHON = (sys.executable, "-m", "orchestrator.cli")
 _ALONE = ("--without-gossip", "--without-mingle")  # nobody to talk to: a faster start
 _START_TIMEOUT = 90.0
@@ -115,19 +113,27 @@ class Member:
 
 
 class Team:
-    """The processes of one demo; a context manager that ends them all.
+    """The processes of a demonstration; a context manager that ends them all.
 
     Args:
         settings: the ORCHESTRATOR_* variables of the processes; they get no others.
         logs: the folder for what they print.
+        folder: where they run, and first on their Python path.
+        concurrency: processes of each worker that run steps.
     """
 
-    def __init__(self, settings: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], logs: Path, *, folder: Path, concurrency: int = 2
+    ) -> None:
         self._logs = logs
+        self._folder = folder
+        self._concurrency = concurrency
         self._environment = {
             **{name: value for name, value in os.environ.items() if _may_pass(name)},
             **settings,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(folder), os.environ.get("PYTHONPATH")))
+            ),
             "PYTHONUNBUFFERED": "1",
         }
         self._members: list[Member] = []
@@ -146,10 +152,11 @@ class Team:
         return [one for one in self._members if one.name.startswith("worker") and one.running]
 
     def start_worker(self) -> Member:
-        """Start one more worker, with two processes that run steps."""
+        """Start one more worker."""
         self._workers += 1
         name = f"worker-{self._workers}"
-        return self._start(name, "worker", "-c", "2", "-n", f"{name}@demo", *_ALONE)
+        size = str(self._concurrency)
+        return self._start(name, "worker", "-c", size, "-n", f"{name}@here", *_ALONE)
 
     def start_beat(self) -> Member:
         """Start beat."""
@@ -176,6 +183,18 @@ class Team:
         killed = worker.kill()
         self._forget(worker)
         return killed
+
+    def end(self, member: Member, timeout: float = _STOP_TIMEOUT) -> None:
+        """Ask a member to stop, and kill what of it is still there after a while."""
+        member.ask_to_stop()
+        member.wait(timeout)
+        member.kill()
+        self._forget(member)
+
+    @property
+    def members(self) -> list[Member]:
+        """Everybody, in the order in which they were started."""
+        return list(self._members)
 
     def check(self) -> None:
         """Raise `Unavailable` if a member ended that nobody killed."""
@@ -219,7 +238,7 @@ class Team:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                cwd=ROOT,
+                cwd=self._folder,
                 start_new_session=True,
             )
         member = Member(name, popen, log)
