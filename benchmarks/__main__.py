@@ -2,6 +2,7 @@
 
 W1 is chains of ten trivial steps: saturated (all started before two prefork processes may begin)
 and alone (one after another). W2 is one step, a hundred beside each other and one that joins them.
+W4 is starts of single steps while the worker waits: one by one, and many in one call.
 In each round every system has the machine to itself, with a worker of its own, in alternating
 order. Nothing here passes or fails: machines differ, and what counts are the ratios.
 """
@@ -32,7 +33,7 @@ _SIZES = {"full": measure.FULL, "quick": measure.QUICK, "tiny": measure.TINY}
 @click.command(help=__doc__)
 @click.option("--rounds", type=click.IntRange(1), help="How often each is measured (3; quick: 1).")
 @click.option("--quick", is_flag=True, help="Less of everything, one round: under a minute.")
-@click.option("--only", type=click.Choice(["w1", "w2"]), help="One workload.")
+@click.option("--only", type=click.Choice(["w1", "w2", "w4"]), help="One workload.")
 @click.option("--system", type=click.Choice([report.OURS, report.PEER]), help="One system.")
 @click.option("--events", is_flag=True, help="Both send task events, as for Flower.")
 @click.option(
@@ -64,7 +65,7 @@ def main(
     if chains:
         sizes = replace(sizes, chains=chains)
     rounds = rounds or (1 if quick else 3)
-    workloads = [only] if only else ["w1", "w2"]
+    workloads = [only] if only else ["w1", "w2", "w4"]
     values: dict[str, dict[str, list[float]]] = {
         name: defaultdict(list) for name in (report.OURS, report.PEER) if system in {None, name}
     }

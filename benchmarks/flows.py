@@ -34,6 +34,12 @@ def chain_of_ten(number: int) -> int:
 
 
 @flow(version="1")
+def single(number: int) -> int:
+    """W4: what starts cost, and next to nothing besides."""
+    return add_one(number)
+
+
+@flow(version="1")
 def fan(count: int) -> int:
     """W2: one step, ``count`` beside each other, one that joins them."""
     return total(each(numbers(count), double))

@@ -28,6 +28,7 @@ class Sizes:
         alone: chains that run one after another.
         fans: fan-outs that run one after another.
         width: steps beside each other in a fan-out.
+        starts: single steps started one by one; ten times as many in bulk.
         bound: seconds that one measurement may take.
     """
 
@@ -35,12 +36,13 @@ class Sizes:
     alone: int = 30
     fans: int = 12
     width: int = 100
+    starts: int = 500
     bound: float = 120.0
 
 
 FULL = Sizes()
-QUICK = Sizes(chains=60, alone=10, fans=3, bound=60.0)
-TINY = Sizes(chains=4, alone=2, fans=1, width=5, bound=60.0)
+QUICK = Sizes(chains=60, alone=10, fans=3, starts=100, bound=60.0)
+TINY = Sizes(chains=4, alone=2, fans=1, width=5, starts=3, bound=60.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class Metric:
 
     Attributes:
         key: its name in JSON.
-        workload: w1 or w2.
+        workload: w1, w2 or w4.
         title: what the table says.
         more_is_better: a rate; otherwise a time.
     """
@@ -97,6 +99,20 @@ METRICS = (
         unit="ms",
         more_is_better=False,
     ),
+    Metric(
+        key="w4_starts",
+        workload="w4",
+        title="W4 single steps started one by one",
+        unit="starts/s",
+        more_is_better=True,
+    ),
+    Metric(
+        key="w4_bulk",
+        workload="w4",
+        title="W4 single steps started in bulk",
+        unit="starts/s",
+        more_is_better=True,
+    ),
 )
 
 
@@ -109,6 +125,9 @@ def measure(system: System, node: Node, workload: str, sizes: Sizes) -> Iterator
         yield "w1_saturated", steps
         yield "w1_cpu", cpu
         yield "w1_alone", _alone(system, lambda: system.start_chain(0), sizes.alone, 10, sizes)
+    elif workload == "w4":
+        _warm_up(system, lambda: system.start_single(0), 1)
+        yield from _starts(system, node, sizes)
     else:
         expected = sizes.width * (sizes.width - 1)
         _warm_up(system, lambda: system.start_fan(sizes.width), expected)
@@ -120,7 +139,7 @@ def measure(system: System, node: Node, workload: str, sizes: Sizes) -> Iterator
 
 def _warm_up(system: System, start: Callable[[], Any], expected: int) -> None:
     """Every process of the pool should have worked: connections, plans, imports."""
-    for started in [start() for _ in range(20 if expected == 10 else 2)]:
+    for started in [start() for _ in range(20 if expected <= 10 else 2)]:
         _check(system.result(started, 60), expected)
 
 
@@ -144,6 +163,26 @@ def _saturated(system: System, node: Node, sizes: Sizes) -> tuple[float, float, 
     for one in started if ended == sizes.chains else ():
         _check(system.result(one, 10), 10)
     return starts, ended * 10 / seconds, used * 1000 / (ended * 10)
+
+
+def _starts(system: System, node: Node, sizes: Sizes) -> Iterator[tuple[str, float]]:
+    """Start while the worker waits: one by one, then ten times as many at once."""
+    control = system.control.control
+    control.cancel_consumer(system.queue, destination=[node.name], reply=True, timeout=10)
+    began = time.perf_counter()
+    started = [system.start_single(0) for _ in range(sizes.starts)]
+    yield "w4_starts", sizes.starts / (time.perf_counter() - began)
+    began = time.perf_counter()
+    started += system.start_singles(10 * sizes.starts)
+    yield "w4_bulk", 10 * sizes.starts / (time.perf_counter() - began)
+    control.add_consumer(system.queue, destination=[node.name])
+    until = time.perf_counter() + sizes.bound
+    while (ended := system.ended(started)) < len(started):
+        if time.perf_counter() > until:
+            raise Slow(f"{ended} of {len(started)} steps of {system.name} ended in their time")
+        time.sleep(_LOOK)
+    for one in started[:10]:
+        _check(system.result(one, 10), 1)
 
 
 def _alone(

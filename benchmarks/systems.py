@@ -40,6 +40,14 @@ class System(Protocol):
         """Start a fan-out; return what it is known by."""
         ...
 
+    def start_single(self, number: int) -> Any:
+        """Start one step; return what it is known by."""
+        ...
+
+    def start_singles(self, count: int) -> Sequence[Any]:
+        """Start many of them as fast as the system can."""
+        ...
+
     def result(self, started: Any, timeout: float) -> int:
         """Wait for a result as a caller does."""
         ...
@@ -87,6 +95,12 @@ class Product:
 
     def start_fan(self, count: int) -> Any:
         return self._orchestrator.start(flows.fan, count)
+
+    def start_single(self, number: int) -> Any:
+        return self._orchestrator.start(flows.single, number)
+
+    def start_singles(self, count: int) -> Sequence[Any]:
+        return self._orchestrator.start_many(flows.single, range(count))
 
     def result(self, started: Any, timeout: float) -> int:
         return int(started.result(timeout))
@@ -138,6 +152,12 @@ class Peer:
 
     def start_fan(self, count: int) -> Any:
         return peer.fan(count).apply_async()
+
+    def start_single(self, number: int) -> Any:
+        return peer.add_one.delay(number)
+
+    def start_singles(self, count: int) -> Sequence[Any]:
+        return [peer.add_one.delay(number) for number in range(count)]  # it has no better way
 
     def result(self, started: Any, timeout: float) -> int:
         return int(started.get(timeout=timeout))
