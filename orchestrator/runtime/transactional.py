@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-
 from orchestrator.codec import JSON
 from orchestrator.errors import LeaseLost, StepFailed
 from orchestrator.flow.definition import StepOptions

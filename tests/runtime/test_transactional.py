@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from orchestrator import Retry, flow, step, this_step
 from orchestrator.errors import ExecutionFailed
 from orchestrator.lifecycle import StepStatus
+from orchestrator.runtime.incarnations import DeathWatch
 from tests.runtime import flows
 from tests.runtime.lab import Lab
 
@@ -108,12 +109,12 @@ def test_a_worker_that_lost_its_lease_has_written_nothing(
     def be_taken_over() -> None:
         if len(flows.ran) > 1:
             return
-        lab.advance(seconds=31)
-        lab.sweep()
-        lab.worker().deliver()
+        DeathWatch().declare(lab.database.hot(), slow.id, "mistaken for dead")
+        lab.worker().deliver(message, redelivered=True)
 
     flows.behave["by_core"] = be_taken_over
-    lab.worker().deliver(message)
+    slow = lab.worker()
+    slow.deliver(message)
     lab.drain()
     assert handle.result(0) == 4
     assert [name for name, _ in flows.ran].count("by_core") == 2
