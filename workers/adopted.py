@@ -86,14 +86,17 @@ class _Attempt:
             return stored(None)
         except Reject as asked:
             again = vars(asked)["requeue"]
-            described = bodies.describe(asked, attempt)
-            return Retried(_REQUEUED_AFTER, described) if again else Failed(described)
+            if not again:
+                return Failed(bodies.describe(asked, attempt))
+            return bodies.retried(_REQUEUED_AFTER, asked, attempt, failed=self._this.failed)
         except Retry as asked:
             return self._retry(asked)
         except RetryAfter as asked:
-            return self._ended(asked, Retried(asked.delay, bodies.describe(asked, attempt)))
+            outcome = bodies.retried(asked.delay, asked, attempt, failed=self._this.failed)
+            return self._ended(asked, outcome)
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored
-            return self._ended(error, bodies.classify(error, attempt, self._options))
+            failed = self._this.failed
+            return self._ended(error, bodies.classify(error, attempt, self._options, failed=failed))
         self._hook("on_success", result)
         self._hook("after_return", states.SUCCESS, result, einfo=None)
         return outcome
@@ -113,7 +116,7 @@ class _Attempt:
             return self._ended(refused, Failed(bodies.describe(refused, attempt)))
         error = asked.exc if isinstance(asked.exc, BaseException) else asked
         delay = _delay(asked.when, self._task.default_retry_delay)
-        return self._ended(error, Retried(delay, bodies.describe(error, attempt)))
+        return self._ended(error, bodies.retried(delay, error, attempt, failed=self._this.failed))
 
     def _ended(self, error: BaseException, outcome: Outcome) -> Outcome:
         raised: Any = sys.exc_info()
@@ -146,7 +149,7 @@ def _request(
         task=task.name,
         args=bound.args,
         kwargs=bound.kwargs,
-        retries=this.attempt - 1,
+        retries=this.failed,
         root_id=this.execution_id,
         parent_id=None,
         correlation_id=this.id,

@@ -26,6 +26,9 @@ def error_types(error: type[BaseException]) -> tuple[str, ...]:
 class Retry:
     """How often and how far apart a step is tried.
 
+    A try that ended with its worker, was handed back or taken over is no failure: it does not
+    count.
+
     Attributes:
         attempts: how many tries in all; 1 means that nothing is tried again.
         first: the wait after the first failure.
@@ -77,7 +80,7 @@ class Retry:
             object.__setattr__(self, name, value)
 
     def decide(self, error_types: tuple[str, ...], attempt: int) -> bool:
-        """Return whether another attempt follows the failure of number ``attempt`` (from 1).
+        """Return whether another attempt follows failure number ``attempt`` (from 1).
 
         ``error_types`` are the names of the error's type and its bases, as :func:`error_types`
         gives them.
@@ -88,7 +91,7 @@ class Retry:
         return not raised.isdisjoint(self.on) and raised.isdisjoint(self.not_on)
 
     def delay(self, attempt: int, fraction: float = 1.0) -> timedelta:
-        """Return the wait after the failure of attempt number ``attempt`` (from 1).
+        """Return the wait after failure number ``attempt`` (from 1).
 
         ``fraction`` is the random part, in [0, 1): it is handed in so that the policy stays pure.
         With jitter the wait lies between half of the computed one (0) and all of it (1).

@@ -41,12 +41,13 @@ def time_out(
     """
     registered = database.run(catalogue.definition, claimed.definition_id)
     options = registered.options(claimed.address.name, claimed.address.scope)
+    failed = database.run(moves.failed_attempts, claimed.address) if claimed.attempt > 1 else 0
     error = TimedOut(f"the attempt took longer than {options.timeout}")
     attempt = record.Attempt(
         claimed=claimed,
         registered=registered,
         catalogue=catalogue,
-        outcome=bodies.classify(error, claimed.attempt, options),
+        outcome=bodies.classify(error, claimed.attempt, options, failed=failed),
         head=claimed.address,
         holder=holder,
         nonce=secrets.randbits(63),

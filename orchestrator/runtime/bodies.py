@@ -71,11 +71,11 @@ def run(
         given = () if transaction is None else (transaction,)
         return stored(step.body(*given, *bound.args, **bound.kwargs))
     except RetryAfter as asked:
-        return Retried(asked.delay, describe(asked, this.attempt))
+        return retried(asked.delay, asked, this.attempt, failed=this.failed)
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         if transaction is not None and is_transient(error):
             raise
-        return classify(error, this.attempt, options)
+        return classify(error, this.attempt, options, failed=this.failed)
     finally:
         context.leave(token)
 
@@ -96,13 +96,22 @@ def _no_celery(step: Step[..., Any], *_: object) -> Outcome:
 _run_task: RunTask = _no_celery
 
 
-def classify(error: BaseException, attempt: int, options: StepOptions) -> Outcome:
-    """Return what a failed attempt comes to under the step's retry policy."""
-    described = describe(error, attempt)
-    if options.retry.decide(error_types(type(error)), attempt):
+def classify(error: BaseException, attempt: int, options: StepOptions, *, failed: int) -> Outcome:
+    """Return what a failed attempt comes to under the step's retry policy.
+
+    The policy counts failures, of which there were ``failed`` before: a try that ended with its
+    worker takes nothing from what a step may fail.
+    """
+    if options.retry.decide(error_types(type(error)), failed + 1):
         # spreads attempts, protects nothing: no need of a strong generator
-        return Retried(options.retry.delay(attempt, random.random()), described)  # noqa: S311
-    return Failed(described)
+        delay = options.retry.delay(failed + 1, random.random())  # noqa: S311
+        return retried(delay, error, attempt, failed=failed)
+    return Failed(describe(error, attempt))
+
+
+def retried(delay: timedelta, error: BaseException, attempt: int, *, failed: int) -> Retried:
+    """Return that another attempt follows one that failed, as ``failed`` did before."""
+    return Retried(delay, {**describe(error, attempt), "failures": failed + 1})
 
 
 def describe(error: BaseException, attempt: int) -> dict[str, Any]:

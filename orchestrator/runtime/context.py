@@ -30,11 +30,14 @@ class ThisStep:
         attempt: int,
         key: str | None,
         beat: Callable[[Any], bool],
+        count_failed: Callable[[], int] = lambda: 0,
     ) -> None:
         self.address = address
         self.attempt = attempt
         self.key = key
         self._beat = beat
+        self._count_failed = count_failed
+        self._failed: int | None = None
         self._beaten_at = float("-inf")
         self._stop = False  # nobody waits for it, so it needs no lock
 
@@ -52,6 +55,16 @@ class ThisStep:
     def scope(self) -> str:
         """Where in the fan-outs this step runs: ``""`` or like ``parse[17]``."""
         return self.address.scope
+
+    @property
+    def failed(self) -> int:
+        """How many attempts have failed before this one.
+
+        Attempts that ended with their worker, were handed back or taken over are not among them.
+        """
+        if self._failed is None:
+            self._failed = self._count_failed() if self.attempt > 1 else 0
+        return self._failed
 
     @property
     def cancelled(self) -> bool:

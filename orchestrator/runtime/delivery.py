@@ -262,6 +262,7 @@ class Delivery:
             attempt=claimed.attempt,
             key=claimed.key,
             beat=lambda data: self._beat(claimed, data),
+            count_failed=lambda: self.database.run(moves.failed_attempts, address),
         )
         self.on_body(
             Running(

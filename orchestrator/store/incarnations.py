@@ -273,7 +273,8 @@ def postpone(
             """
             UPDATE orchestrator.steps s
                SET due_at = orchestrator.now() + %s, attend_at = orchestrator.now() + %s,
-                   error = %s::jsonb
+                   error = %s::jsonb || jsonb_strip_nulls(
+                       jsonb_build_object('failures', error->'failures'))
              WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
                AND due_at IS NULL
                AND (status = 'ready' OR status = 'running' AND (

@@ -373,6 +373,19 @@ def renew(
     return [(StepAddress(*row[:4]), row[4]) for row in rows]
 
 
+def failed_attempts(connection: Connection, address: StepAddress) -> int:
+    """Return how many attempts of a step run that is held now have failed, as the last one noted.
+
+    Deaths, hand-backs and takeovers are tries too, and no failures: a retry policy is about those.
+    """
+    row = connection.execute(
+        "SELECT coalesce((error->>'failures')::integer, 0) FROM orchestrator.steps"
+        " WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s",
+        address,
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _ordered(execution_id: UUID, rows: Iterable[Sequence[Any]]) -> tuple[Ordered, ...]:
     return tuple(
         Ordered(
