@@ -55,17 +55,15 @@ def wanted(
             f"there are {len(listed)} inputs of flow {flow.name!r} and {len(named)} keys: give one"
             " key, or None, for each input"
         )
-    required = [
-        parameter
-        for parameter in flow.signature.parameters.values()
-        if parameter.default is Parameter.empty
-    ]
-    single = len(required) <= 1
+    parameters = flow.signature.parameters.values()
+    required = [parameter for parameter in parameters if parameter.default is Parameter.empty]
+    single = bool(parameters) and len(required) <= 1
     for number, (given, key) in enumerate(zip(listed, named, strict=True)):
         if not single and not isinstance(given, tuple):
             raise InvalidInput(
-                f"input {number} of flow {flow.name!r} is a {type(given).__qualname__}: it needs"
-                f" {len(required)} arguments, so write a tuple of them for each execution"
+                f"input {number} of flow {flow.name!r} is no tuple but a"
+                f" {type(given).__qualname__}: it needs {len(required)} arguments, so write a tuple of"
+                " them for each execution"
             )
         try:
             document = flow.validate_input((given,) if single else given)

@@ -16,12 +16,12 @@ from tests.runtime.lab import Lab
 
 
 @flow
-def priced(amount: int, currency: str) -> int:
+def with_two(amount: int, currency: str) -> int:
     return flows.first(amount)
 
 
 @flow
-def optional(amount: int, currency: str = "EUR") -> int:
+def with_a_default(amount: int, currency: str = "EUR") -> int:
     return flows.first(amount)
 
 
@@ -150,15 +150,17 @@ def test_every_input_is_checked_before_the_first_is_stored(lab: Lab) -> None:
 
 
 def test_inputs_of_several_parameters_are_tuples(lab: Lab) -> None:
-    handles = lab.client.start_many(priced, [(1, "EUR"), (2, "USD")])
-    handles += lab.client.start_many(optional, [3])
+    handles = lab.client.start_many(with_two, [(1, "EUR"), (2, "USD")])
+    handles += lab.client.start_many(with_a_default, [3])
 
     worker = lab.worker()
     lab.drain(worker)
 
     assert [handle.result(0) for handle in handles] == [2, 3, 4]
-    with pytest.raises(InvalidInput, match="input 0 of flow 'priced' is a int: it needs 2"):
-        lab.client.start_many(priced, [1])  # type: ignore[list-item]  # refused at run time too
+    with pytest.raises(
+        InvalidInput, match="input 0 of flow 'with_two' is no tuple but a int: it needs 2"
+    ):
+        lab.client.start_many(with_two, [1])  # type: ignore[list-item]  # refused at run time too
 
 
 def test_more_than_a_transaction_holds_is_started_in_several(lab: Lab) -> None:
