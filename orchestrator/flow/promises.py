@@ -117,6 +117,12 @@ class Promise:
         _refused(self, "cannot be hashed", _AS_KEY)
         return id(self)
 
+    def __copy__(self) -> Promise:
+        return self
+
+    def __deepcopy__(self, _known: object) -> Promise:
+        return self
+
     def __setattr__(self, name: str, value: object) -> None:
         _refused(self, f"cannot be given the attribute {name!r}", _CHANGE)
 
