@@ -292,6 +292,7 @@ class Orchestrator(Starting):
             act=start.new_id(),
         )
         self._send(messages)
+        self._send(events.deliver_all(self.database, self.catalogue, self.settings)[0])
 
     def _complete(
         self, kind: str, execution: Reference, steps: Sequence[str], output: Any, actor: str
@@ -308,6 +309,7 @@ class Orchestrator(Starting):
             act=start.new_id(),
         )
         self._send(messages)
+        self._send(events.deliver_all(self.database, self.catalogue, self.settings)[0])
 
     def _watch(self, execution: UUID, began: float, until: float | None) -> None:
         """Return when an execution has ended or the time is over."""

@@ -18,6 +18,8 @@ from orchestrator.cli.demo import demo
 from orchestrator.cli.desk import Desk
 from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.drawing import diagram
+from orchestrator.cli.quarantine import quarantine
 from orchestrator.cli.starters import beat, flower, worker
 from orchestrator.cli.top import top
 from orchestrator.errors import OrchestratorError
@@ -90,6 +92,7 @@ SHARED: tuple[click.Command, ...] = (
     reading.show,
     reading.history,
     reading.explain,
+    diagram,
     operating.retry,
     operating.skip,
     operating.complete,
@@ -97,6 +100,8 @@ SHARED: tuple[click.Command, ...] = (
     operating.cancel,
     operating.pause,
     operating.resume,
+    starting.send,
+    quarantine,
     maintenance.queue_depth,
     maintenance.sweep,
     maintenance.purge,

@@ -1,4 +1,4 @@
-"""``start``: begin an execution."""
+"""``start`` and ``send``: begin an execution, and tell a running one something."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
 from orchestrator.cli.parameters import Json
+from orchestrator.cli.reading import of_facts
 from orchestrator.errors import InvalidInput
+from orchestrator.runtime import queries
 
 
 @click.command()
@@ -45,3 +47,33 @@ def start(
         return
     word = "new" if handle.created else "was there already"
     output.say(f"{handle.id}  {word}")
+
+
+@click.command()
+@click.argument("execution")
+@click.argument("event")
+@of_flow
+@click.option("--data", type=Json(), help="What the event carries, as JSON or @file.")
+@click.option("--key", help="Your own id of this event; the same key again is the same event.")
+@by_operator
+@common
+@pass_desk
+def send(
+    desk: Desk,
+    *,
+    execution: str,
+    event: str,
+    flow: str | None,
+    data: Any,
+    key: str | None,
+    actor: str,
+    as_json: bool,
+) -> None:
+    """Send an event to an execution that waits for it, or will."""
+    known = desk.execution(execution, flow)
+    desk.orchestrator.send(known, event, data, key=key, from_json=True, actor=actor)
+    if as_json:
+        facts = queries.facts(desk.database, known)
+        output.document({"act": "send", "event": event, "key": key, **of_facts(facts)})
+        return
+    output.say(f"{event} was sent to {known}.")

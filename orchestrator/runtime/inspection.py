@@ -16,6 +16,7 @@ from orchestrator.runtime import explaining, places, queries, step_answers
 from orchestrator.runtime.answers import Situation
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.explaining import Explanation
+from orchestrator.store import search
 from orchestrator.store import situation as store
 from orchestrator.store.database import Database
 from orchestrator.store.situation import StepSituation, StepTally
@@ -115,6 +116,40 @@ def graph_of(database: Database, catalogue: Catalogue, facts: ExecutionFacts) ->
     """Return the graph of an execution; None if this release cannot read it."""
     registered = _registered(database, catalogue, facts)
     return None if registered is None else registered.graph
+
+
+def flow_names(database: Database) -> list[str]:
+    """Return the names of all flows that were ever registered."""
+    return database.run_calm(search.flow_names)
+
+
+def stored_graph(database: Database, flow: str, version: str | None = None) -> Graph | None:
+    """Return a stored flow's graph, by default of its newest version; None if there is none."""
+    for known, named in database.run_calm(search.versions_of, flow):
+        if version in {None, named}:
+            return database.run(Catalogue().definition, known).graph
+    return None
+
+
+def drawn(
+    database: Database, catalogue: Catalogue, execution_id: UUID
+) -> tuple[Graph, str, dict[str, str]]:
+    """Return an execution's graph, a title, and by path the status that stands for its runs.
+
+    Raises:
+        NotFound: no such execution, or its graph is of a later release.
+    """
+    facts = queries.facts(database, execution_id)
+    graph = graph_of(database, catalogue, facts)
+    if graph is None:
+        raise NotFound(f"the graph of execution {execution_id} was stored by a later release")
+    states = {
+        node.path: next(status for status in store.BY_URGENCY if status in node.counts)
+        for node in database.run_calm(store.tally, execution_id)
+        if node.counts.keys() != {str(StepStatus.SUPERSEDED)}
+    }
+    key = f" {facts.key}" if facts.key is not None else ""
+    return graph, f"{facts.flow}{key}: {facts.status}", states
 
 
 def _situation(database: Database, catalogue: Catalogue, execution_id: UUID) -> Situation:

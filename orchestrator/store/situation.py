@@ -28,6 +28,10 @@ _URGENCY = (
 )
 
 
+#: The same as text, as tallies have it.
+BY_URGENCY = tuple(map(str, _URGENCY))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """The incarnation that holds or held a step run; ``ended``: it is gone."""
