@@ -171,6 +171,12 @@ class Settings(BaseSettings):
     lock_timeout: Duration = timedelta(seconds=10)
     """PostgreSQL's lock_timeout on our connections."""
 
+    masked: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = (
+        *("password", "passwd", "passphrase", "secret", "token", "credential", "authorization"),
+        *("cookie", "card", "cvv", "cvc", "iban", "pin", "ssn", "api_key", "private_key"),
+    )
+    """Words in names of input fields whose values monitors are not shown: ``card,token``."""
+
     @property
     def long_queue(self) -> str:
         """The queue of steps that name none and may run for longer than `ack_budget`."""

@@ -1,12 +1,12 @@
-"""Celery's task events for steps that had no message of their own.
+"""Celery's task events for what Celery does not see: inline steps, and executions as a whole.
 
 A step continued inline is invisible to Celery, which knows only the message the chain began with.
-These events make it a row in Flower like any other: received, started, and how it ended. They are
-kept until the delivery ends and go out together, which costs a fifth of sending each; they are told
-and forgotten, and a broker that is away costs nothing but the events.
+Its events make it a row in Flower like any other: received, started, and how it ended. Executions
+get a row of their own (`workers.mirror`), of which their steps are the children.
 
-A process of the pool has no event dispatcher of Celery's, so each thread that runs steps has one
-here, in the name of its worker and on a connection of its own.
+Whoever runs steps only notes what happened. One thread of each process tells it a moment later, on
+connections of its own, many events in a message: a broker that is away costs no step any time, and
+the events that were not told. A process without a listener has no such thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -28,74 +29,122 @@ from orchestrator.runtime.outcomes import (
     Calls,
     Expanded,
     Failed,
+    Outcome,
     Parked,
     Retried,
     Skipped,
     Sleeps,
-    Succeeded,
 )
 from workers.message import arguments_text, keywords_text
+from workers.mirror import PAUSE, Event, ExecutionRows
 
 log = logging.getLogger(__name__)
 
-#: After a broken connection no events are sent for so long, in seconds.
-PAUSE = 5.0
+#: After a broken connection nothing is told for so long, in seconds.
+_SILENCE = 5.0
+#: Events wait for others so long before they are sent, in seconds; so many may wait.
+_GATHER, _KEPT = 0.1, 20_000
+#: A process that ends gives its last events so long, in seconds.
+_LAST_WORDS = 2.0
 
 
-class InlineEvents:
-    """Tells Celery's monitors of inline steps."""
+class TaskEvents:
+    """Tells Celery's monitors of inline steps and of executions."""
 
-    def __init__(self, app: Celery, connect: Callable[[], kombu.Connection], hostname: str) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        connect: Callable[[], kombu.Connection],
+        hostname: str,
+        executions: ExecutionRows,
+    ) -> None:
         self._app, self._connect, self._hostname = app, connect, hostname
-        self._local = threading.local()
+        self._executions = executions
+        self._kept: deque[Event] = deque(maxlen=_KEPT)
+        self._awake, self._ending = threading.Event(), threading.Event()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._dispatcher: EventDispatcher | None = None
 
     def ended(self, end: Ended) -> None:
-        """Keep the events of an attempt that was recorded."""
-        if not end.inline:
-            return
-        uuid = inline_id(end.claimed)
-        kept = self._kept()
-        now = time.time()
-        kept.append((now - end.seconds, "task-received", _introduction(end, uuid)))
-        kept.append((now - end.seconds, "task-started", {"uuid": uuid}))
-        kept.append((now, *_conclusion(end, uuid)))
+        """Note an attempt that was recorded."""
+        quiet = isinstance(end.outcome, Parked)
+        self._executions.touch(end.claimed.address.execution_id, quiet=quiet)
+        if end.inline:
+            uuid, now = inline_id(end.claimed), time.time()
+            began = now - end.seconds
+            self._kept.append((began, "task-received", _introduction(end, uuid)))
+            self._kept.append((began, "task-started", {"uuid": uuid}))
+            self._kept.append((now, *_conclusion(end, uuid)))
 
     def flush(self) -> None:
-        """Send what was kept: the delivery is over."""
-        kept = self._kept()
-        if not kept:
-            return
-        events, self._local.kept = kept, []
-        if time.monotonic() < getattr(self._local, "silent_until", 0.0):
-            return
+        """Have told what was noted: the delivery is over."""
+        if self._thread is None:
+            with self._guard:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+                    self._thread.start()
+        self._awake.set()
+
+    def close(self) -> None:
+        """Tell the last, and end."""
+        self._ending.set()
+        self._awake.set()
+        if self._thread is not None:
+            self._thread.join(_LAST_WORDS)
+
+    def _run(self) -> None:
+        looked = 0.0
+        while not self._ending.is_set():
+            self._awake.wait(self._until_next(looked))
+            self._awake.clear()
+            self._ending.wait(_GATHER)
+            rows: list[Event] = []
+            if self._ending.is_set() or time.monotonic() >= looked + PAUSE:
+                looked = time.monotonic()
+                rows = self._of_executions()
+            if not self._tell([*self._noted(), *rows]):
+                self._executions.untold(rows)
+                self._ending.wait(_SILENCE)
+                self._kept.clear()
+        self._executions.database.forget()
+
+    def _until_next(self, looked: float) -> float | None:
+        due = self._executions.next_look()
+        return None if due is None else max(0.0, max(due, looked + PAUSE) - time.monotonic())
+
+    def _noted(self) -> list[Event]:
+        return [self._kept.popleft() for _ in range(len(self._kept))]
+
+    def _of_executions(self) -> list[Event]:
         try:
-            dispatcher = self._dispatcher()
+            return self._executions.look()
+        except Exception as error:  # noqa: BLE001 - the steps find out by themselves
+            log.info("executions are not shown: %s", error)
+            return []
+
+    def _tell(self, events: list[Event]) -> bool:
+        """Send events; return False when they cannot be sent."""
+        if not events:
+            return True
+        try:
+            if self._dispatcher is None:
+                self._dispatcher = EventDispatcher(
+                    self._connect(),
+                    hostname=self._hostname,
+                    app=self._app,
+                    buffer_group=["task"],
+                    buffer_limit=500,
+                    buffer_while_offline=False,
+                )
             for timestamp, name, fields in events:
-                dispatcher.send(name, timestamp=timestamp, **fields)
-            dispatcher.flush()
+                self._dispatcher.send(name, timestamp=timestamp, **fields)
+            self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 - events are told and forgotten
-            log.info("events are not sent for %g s: %s", PAUSE, error)
-            self._local.dispatcher = None
-            self._local.silent_until = time.monotonic() + PAUSE
-
-    def _kept(self) -> list[tuple[float, str, dict[str, Any]]]:
-        if not hasattr(self._local, "kept"):
-            self._local.kept = []
-        kept: list[tuple[float, str, dict[str, Any]]] = self._local.kept
-        return kept
-
-    def _dispatcher(self) -> EventDispatcher:
-        if getattr(self._local, "dispatcher", None) is None:
-            self._local.dispatcher = EventDispatcher(
-                self._connect(),
-                hostname=self._hostname,
-                app=self._app,
-                buffer_group=["task"],
-                buffer_limit=500,
-                buffer_while_offline=False,
-            )
-        dispatcher: EventDispatcher = self._local.dispatcher
-        return dispatcher
+            log.info("events are not sent for %g s: %s", _SILENCE, error)
+            self._dispatcher = None
+            return False
+        return True
 
 
 def inline_id(claimed: Claimed) -> str:
@@ -103,15 +152,36 @@ def inline_id(claimed: Claimed) -> str:
     return f"{claimed.address.id}.0"
 
 
+def conclusion(outcome: Outcome | None, attempt: int) -> str:
+    """Return how an attempt ended, as a monitor's result of a task that Celery calls a success."""
+    tried = f"attempt {attempt}"
+    match outcome:
+        case Expanded(items):
+            return f"{tried}: {len(items)} items"
+        case Skipped(reason):
+            return f"skipped: {reason}"
+        case Parked(until, child):
+            return f"waits for {_wanted(until, child)}"
+        case Sleeps() | Awaits() | Calls():  # recorded before, and the answer was lost
+            return "waits, as recorded before"
+        case _:
+            return tried
+
+
+def _wanted(until: object, child: object) -> str:
+    return f"execution {child}" if child else f"{until:%Y-%m-%d %H:%M:%S}" if until else "a signal"
+
+
 def _introduction(end: Ended, uuid: str) -> dict[str, Any]:
     claimed = end.claimed
+    execution = str(claimed.address.execution_id)
     return {
         "uuid": uuid,
         "name": end.task,
         "args": arguments_text(claimed.key or "", claimed.address.scope),
         "kwargs": keywords_text(claimed.address.run, 0),
-        "root_id": str(claimed.address.execution_id),
-        "parent_id": None,
+        "root_id": execution,
+        "parent_id": execution,
         "retries": claimed.attempt - 1,
         "eta": None,
         "expires": None,
@@ -120,19 +190,18 @@ def _introduction(end: Ended, uuid: str) -> dict[str, Any]:
 
 def _conclusion(end: Ended, uuid: str) -> tuple[str, dict[str, Any]]:
     match end.outcome:
-        case Succeeded() | Expanded():
-            return "task-succeeded", {"uuid": uuid, "result": "inline", "runtime": end.seconds}
         case Retried(_, error):
             name = "task-retried"
         case Failed(error, _):
             name = "task-failed"
-        case Skipped(reason):  # a word of ours makes a state of its own in Flower: SKIPPED
-            return "task-skipped", {"uuid": uuid, "result": reason}
-        case Parked(until, child):
-            wanted = f"child {child}" if child else f"until {until}" if until else "a signal"
-            return "task-waiting", {"uuid": uuid, "result": wanted}
-        case Sleeps() | Awaits() | Calls():  # recorded before, and the answer was lost
-            return "task-waiting", {"uuid": uuid, "result": "as recorded before"}
+        case outcome:
+            fields = {"uuid": uuid, "result": f"inline, {conclusion(outcome, end.claimed.attempt)}"}
+            match outcome:
+                case Skipped():  # a word of ours makes a state of its own in Flower: SKIPPED
+                    return "task-skipped", fields
+                case Parked() | Sleeps() | Awaits() | Calls():
+                    return "task-waiting", fields
+            return "task-succeeded", {**fields, "runtime": end.seconds}
     return name, {
         "uuid": uuid,
         "exception": f"{error['kind']}: {error['message']}",

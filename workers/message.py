@@ -56,13 +56,16 @@ class WireMessage:
 
 def wire(message: StepMessage, message_id: str) -> WireMessage:
     """Return a message as the bytes that follow a publish method."""
+    execution = _long(str(message.address.execution_id))
     headers = b"".join(
         (
             _constant_headers(message.task),
             b"\x02id",
             _long(message_id),
             b"\x07root_id",
-            _long(str(message.address.execution_id)),
+            execution,
+            b"\x09parent_id",
+            execution,
             b"\x08argsrepr",
             _long(arguments_text(message.label, message.address.scope)),
             b"\x0akwargsrepr",
@@ -99,6 +102,7 @@ def headers(message: StepMessage, message_id: str) -> dict[str, Any]:
     return _constant(message.task) | {
         "id": message_id,
         "root_id": str(message.address.execution_id),
+        "parent_id": str(message.address.execution_id),
         "argsrepr": arguments_text(message.label, message.address.scope),
         "kwargsrepr": keywords_text(message.address.run, message.number),
     }
@@ -123,7 +127,6 @@ def _constant(task: str) -> dict[str, Any]:
     return {
         "lang": "py",
         "task": task,
-        "parent_id": None,
         "group": None,
         "retries": 0,
         "timelimit": [None, None],

@@ -23,11 +23,11 @@ from orchestrator.runtime.bodies import COROUTINES
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import Delivery, Ended
 from orchestrator.runtime.incarnations import Incarnation
-from orchestrator.runtime.outcomes import Outcome
 from orchestrator.settings import Settings
 from workers import connect
 from workers.board import Board
-from workers.events import InlineEvents
+from workers.events import TaskEvents
+from workers.mirror import ExecutionRows
 from workers.notices import Desk, Running, mark_of
 
 log = logging.getLogger(__name__)
@@ -78,11 +78,7 @@ class StepProcess:
         self._bodies: dict[int, delivery.Running] = {}
         self._own = threading.local()
         self._stopping = threading.Event()
-        self._events = (
-            InlineEvents(job.app, connect.broker_of(job.app), job.hostname)
-            if job.sends_events
-            else None
-        )
+        self._events = self._monitored() if job.sends_events else None
         self._delivery = Delivery(
             database=self.database,
             catalogue=job.catalogue,
@@ -108,6 +104,8 @@ class StepProcess:
     def end(self, reason: str) -> None:
         """Leave in good order."""
         self._stopping.set()
+        if self._events is not None:
+            self._events.close()
         self.sender.close()
         with self._guard:
             if self._incarnation is not None:
@@ -136,13 +134,13 @@ class StepProcess:
                 self._incarnation.tend([one.pair for one in self.desk.notice().running])
                 self._introduce(self._incarnation.id)
 
-    def deliver(self, message: StepMessage, *, redelivered: bool) -> tuple[int, Outcome | None]:
-        """Carry out a message; return how many attempts it came to, and the outcome of its own.
+    def deliver(self, message: StepMessage, *, redelivered: bool) -> tuple[int, Ended | None]:
+        """Carry out a message; return how many attempts it came to, and how its own ended.
 
         Raises:
             Reject: the database stays away, and somebody else must have the message.
         """
-        self._own.address, self._own.outcome = message.address, None
+        self._own.address, self._own.ended = message.address, None
         give_up = time.monotonic() + self._job.settings.ack_budget.total_seconds()
         try:
             while True:
@@ -154,7 +152,7 @@ class StepProcess:
                         raise Reject(error, requeue=True) from error
                     redelivered = True
                 else:
-                    return attempts, self._own.outcome
+                    return attempts, self._own.ended
         except NotFound as error:
             log.info("nothing to do for %s: %s", message.task, error)
             return 0, None
@@ -169,6 +167,10 @@ class StepProcess:
         for body in list(self._bodies.values()):
             if (body.claimed.address, body.claimed.token) == running.pair:
                 body.step.ask_to_stop()
+
+    def _monitored(self) -> TaskEvents:
+        rows = ExecutionRows(database=self.database, masked=self._job.settings.masked)
+        return TaskEvents(self._job.app, connect.broker_of(self._job.app), self._job.hostname, rows)
 
     def _introduce(self, incarnation: UUID) -> None:
         if self.desk.incarnation != incarnation:
@@ -193,7 +195,7 @@ class StepProcess:
 
     def _on_end(self, ended: Ended) -> None:
         if not ended.inline and ended.claimed.address == self._own.address:
-            self._own.outcome = ended.outcome
+            self._own.ended = ended
         if self._events is not None:
             self._events.ended(ended)
 

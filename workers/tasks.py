@@ -15,6 +15,7 @@ from orchestrator.runtime.catalogue import task_names
 from orchestrator.runtime.outcomes import Failed, Retried
 from workers.consumer import GENERIC_TASK
 from workers.crew import Crew
+from workers.events import conclusion
 
 _OPTIONS: dict[str, Any] = {
     "bind": True,
@@ -75,16 +76,19 @@ def run_step(crew: Crew, request: Any, arguments: Any) -> str:
         )
     except InvalidInput as error:
         raise Reject(error, requeue=False) from error
-    attempts, outcome = crew.step_process.deliver(
+    attempts, ended = crew.step_process.deliver(
         message, redelivered=bool(information.get("redelivered"))
     )
-    match outcome:
+    if ended is None:
+        return f"{attempts} attempts recorded" if attempts else "nothing to do"
+    match ended.outcome:
         case Failed(why):
             raise StepFailed(f"{why['kind']}: {why['message']}")
         case Retried(delay, why):
             failed = StepFailed(f"{why['kind']}: {why['message']}")
             raise Retry(str(failed), exc=failed, when=datetime.now(UTC) + delay)
-    return f"{attempts} attempts recorded"
+    own = conclusion(ended.outcome, ended.claimed.attempt)
+    return f"{own}, then {attempts - 1} inline" if attempts > 1 else own
 
 
 def long_steps(crew: Crew) -> Iterator[str]:

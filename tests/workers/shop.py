@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.flow.authoring import each, flow, step
 from orchestrator.flow.retry import Retry
+from orchestrator.flow.waits import signal as answered
 from orchestrator.runtime.context import this_step
 
 
@@ -165,3 +166,18 @@ def elsewhere(number: int) -> int:
 @flow
 def waiting_long(file: str) -> int:
     return wait_long_for(file)
+
+
+@step
+def greet(buyer: str, answer: str) -> str:
+    return f"{buyer}: {answer}"
+
+
+@flow(version="1")
+def calling(number: int) -> int:
+    return add(chain(number))
+
+
+@flow(version="1")
+def patient(card_number: str, buyer: str) -> str:
+    return greet(buyer, answered("answer", str))

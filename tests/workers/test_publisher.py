@@ -90,7 +90,7 @@ def test_message_reads_as_a_celery_task(publisher: Publisher, connect: Connect) 
     assert got.headers["kwargsrepr"] == "{'run': 0, 'dispatch': 1}"
     assert got.headers["ignore_result"] is True
     assert got.headers["timelimit"] == [None, None]
-    assert got.headers["parent_id"] is None
+    assert got.headers["parent_id"] == got.headers["root_id"], "the execution, a row of its own"
     assert got.headers["orchestrator-v"] == 1
     assert got.properties["message_id"] == got.properties["correlation_id"] == sent.id
     assert got.properties["delivery_mode"] == 2
