@@ -6,25 +6,40 @@ from datetime import timedelta
 
 from orchestrator.store.database import Connection
 
+#: Rows of steps and journal that one transaction deletes, unless a single execution has more.
+ROWS = 20_000
+
+# A child outlives its parent, whose retry would go on with it; a parent outlives what its children
+# have yet to tell.
+_EXPIRED = """
+WITH candidates AS MATERIALIZED (
+    SELECT e.id, e.finished_at, e.started + e.position AS size FROM orchestrator.executions e
+     WHERE e.id < orchestrator.uuid7_at(orchestrator.now() - %(keep)s)
+       AND e.finished_at < orchestrator.now() - %(keep)s
+       AND NOT EXISTS (
+           SELECT 1 FROM orchestrator.execution_state x
+             JOIN orchestrator.executions p ON p.id = x.parent_id WHERE x.execution_id = e.id)
+       AND NOT EXISTS (
+           SELECT 1 FROM orchestrator.execution_state x
+             JOIN orchestrator.executions c ON c.id = x.execution_id
+            WHERE x.parent_id = e.id AND c.finished_at IS NULL)
+     ORDER BY e.id LIMIT %(limit)s FOR UPDATE OF e SKIP LOCKED),
+summed AS (SELECT id, finished_at, size, sum(size) OVER (ORDER BY id) AS total FROM candidates)
+SELECT id, finished_at FROM summed WHERE total <= %(rows)s OR total = size ORDER BY id
+"""
+
 
 def expire_executions(
     connection: Connection, *, keep: timedelta, key_keep: timedelta, limit: int
 ) -> int:
     """Delete up to ``limit`` executions that ended more than ``keep`` ago, with all their rows.
 
+    Fewer when they are large, and none whose parent is still there or whose children are open.
     Their keys stay as tombstones until ``key_keep`` after the end, longer than any redelivery can
     take.
     """
     with connection.transaction():
-        rows = connection.execute(
-            """
-            SELECT id, finished_at FROM orchestrator.executions
-             WHERE id < orchestrator.uuid7_at(orchestrator.now() - %s)
-               AND finished_at < orchestrator.now() - %s
-             ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
-            """,
-            (keep, keep, limit),
-        ).fetchall()
+        rows = connection.execute(_EXPIRED, {"keep": keep, "limit": limit, "rows": ROWS}).fetchall()
         if not rows:
             return 0
         ids = [row[0] for row in rows]
@@ -43,6 +58,7 @@ def expire_executions(
             "DELETE FROM orchestrator.payloads WHERE execution_id = ANY (%s)", (ids,)
         )
         connection.execute("DELETE FROM orchestrator.replies WHERE execution_id = ANY (%s)", (ids,))
+        connection.execute("DELETE FROM orchestrator.events WHERE execution_id = ANY (%s)", (ids,))
         connection.execute("DELETE FROM orchestrator.steps WHERE execution_id = ANY (%s)", (ids,))
         connection.execute("DELETE FROM orchestrator.journal WHERE execution_id = ANY (%s)", (ids,))
         connection.execute(
