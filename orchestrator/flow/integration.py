@@ -92,9 +92,8 @@ def _nodes(document: Mapping[str, Any], components: Components, name: str) -> li
                 f" {', '.join(map(repr, before[id_]))}: say what it waits for with nodeSettings:"
                 ' {"join": "all"}'
             )
-    order: list[str] = []
     try:
-        order = list(TopologicalSorter(before).static_order())
+        TopologicalSorter(before).prepare()
     except CycleError as error:
         problems.append(f"the nodes wait for each other: {' -> '.join(error.args[1])}")
     names = _names(found, problems)
@@ -102,7 +101,7 @@ def _nodes(document: Mapping[str, Any], components: Components, name: str) -> li
         raise DefinitionError(f"flow {name!r}: " + "; ".join(problems))
     return [
         _Node(id_, names[id_], components[_component(found[id_])], tuple(before[id_]))
-        for id_ in order
+        for id_ in _in_order(before, graph.get("edges", []))
     ]
 
 
@@ -137,6 +136,19 @@ def _before(edges: object, found: Mapping[str, Any], problems: list[str]) -> dic
         else:
             before[target].append(source)
     return before
+
+
+def _in_order(before: Mapping[str, list[str]], edges: list[Mapping[str, str]]) -> list[str]:
+    """First what waits for nothing, then the targets of each node in the order of its edges."""
+    waits = {id_: len(sources) for id_, sources in before.items()}
+    order = [id_ for id_, count in waits.items() if not count]
+    for source in order:  # it grows while it is gone through
+        for edge in edges:
+            if edge["source"] == source:
+                waits[edge["target"]] -= 1
+                if not waits[edge["target"]]:
+                    order.append(edge["target"])
+    return order
 
 
 def _unknown_components(

@@ -71,6 +71,25 @@ def test_the_same_document_has_the_same_fingerprint() -> None:
     assert one.definition == two.definition
 
 
+@pytest.mark.req("E7")
+def test_the_first_step_waits_for_nothing_and_the_next_are_the_targets_of_its_edges_in_order() -> (
+    None
+):
+    alone, turned = copy.deepcopy(TWO), copy.deepcopy(FIVE)
+    alone["graph"].update(nodes=alone["graph"]["nodes"][:1], edges=[])
+    turned["graph"]["edges"].reverse()
+    component = {("61e18f6714f335002746ba6f", "testTrigger"): emit}
+
+    only = Flow.from_graph(alone, components=component).definition.graph
+    graph = Flow.from_graph(FIVE, components=COMPONENTS).definition.graph
+    back = Flow.from_graph(turned, components=COMPONENTS).definition.graph
+
+    assert only.roots == only.sinks == ("step_1",)
+    assert graph.roots == back.roots == ("step1",)
+    assert graph.dependents("step2") == ("step3", "step4")
+    assert back.dependents("step2") == ("step4", "step3")
+
+
 def test_a_node_that_joins_is_given_a_list_in_the_order_of_edges() -> None:
     document = copy.deepcopy(FIVE)
     document["graph"]["edges"].append({"source": "step4", "target": "step5"})
