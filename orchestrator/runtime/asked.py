@@ -62,8 +62,8 @@ def wanted(
         if not single and not isinstance(given, tuple):
             raise InvalidInput(
                 f"input {number} of flow {flow.name!r} is no tuple but a"
-                f" {type(given).__qualname__}: it needs {len(required)} arguments, so write a tuple of"
-                " them for each execution"
+                f" {type(given).__qualname__}: it needs {len(required)} arguments, so write a tuple"
+                " of them for each execution"
             )
         try:
             document = flow.validate_input((given,) if single else given)
