@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.errors import InvalidInput
 from orchestrator.records import StepAddress
+from orchestrator.store.seen import seen
 
 #: Heartbeats closer together than this are kept and written with the next one, seconds.
 _HEARTBEAT_SPACING = 1.0
@@ -82,6 +83,25 @@ class ThisStep:
         self._beaten_at = now
         if self._beat(data):
             self._stop = True
+
+    def seen(self, connection: Any) -> bool:
+        """Insert this step's key in a transaction of your own; return whether it was there already.
+
+        For effects in another PostgreSQL database than ours: what is written in the same
+        transaction as the key happens once, however often the body runs. The table
+        ``orchestrator_seen`` must be there::
+
+            CREATE TABLE orchestrator_seen (key text PRIMARY KEY, at timestamptz DEFAULT now())
+
+        Args:
+            connection: a SQLAlchemy Session or Connection, ``django.db.connection`` or a psycopg
+                Connection, with a transaction that you commit.
+
+        Raises:
+            Unavailable: the table is not there.
+            InvalidInput: the connection is nothing of these.
+        """
+        return seen(connection, self.id)
 
     def ask_to_stop(self) -> None:
         """Make `cancelled` true (called by the engine)."""
