@@ -279,6 +279,12 @@ class Graph:
         )
 
     @cached_property
+    def gated(self) -> frozenset[str]:
+        """Names of nodes that may be skipped, whatever item they are in: nearly always none."""
+        conditional = {node.name for node in self.nodes if node.conditions}
+        return frozenset(conditional.union(*self._losers.values()))
+
+    @cached_property
     def _by_name(self) -> Mapping[str, Node]:
         return {node.name: node for node in self.nodes}
 

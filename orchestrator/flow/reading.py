@@ -68,6 +68,8 @@ _Evaluate: TypeAlias = Callable[[str], JSON]
 def gates(graph: Graph, name: str, scope: str) -> frozenset[Read]:
     """Return what to fetch to know whether a node that is ordered is to run; mostly nothing."""
     here = planning.level(graph, scope)
+    if name not in here.gated and not graph.has_accepting:
+        return frozenset()
     place = _Place(graph, scope)
     found = {read for condition in here.node(name).conditions for read in place.reads(condition)}
     merge = here.merge_over(name)
