@@ -202,6 +202,9 @@ def take(
         size = sum(len(message.body) for message in batch)
         within = _STATEMENT + timedelta(seconds=size / _BYTES_PER_SECOND)
         inbox.bound_statements(connection, within=within)
+        # behind a pooler a lock would stay in a session of nobody's
+        if not settings.transaction_pooling and any(not message.has_id for message in batch):
+            inbox.lock_session(connection, session)
         new = _take_ids(connection, batch, session, patient, result)
         asked = [
             (i, batch[i], _read(batch[i], identity, triggers, settings, refused))
@@ -249,7 +252,6 @@ def _take_ids(
             clashing.append(i)
     held: dict[inbox.Key, UUID] = {}
     if any(identity.kind == "none" for identity in wanted):
-        inbox.lock_session(connection, session)
         for identity, i in list(wanted.items()):
             if identity.kind != "none":
                 continue
