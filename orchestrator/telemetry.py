@@ -65,7 +65,6 @@ EVENTS: Mapping[str, Event] = {
     "dead_letter": _event(
         "the broker gave up on a step's message", _WARNING, *_STEP, "queue", "wanted"
     ),
-    "dead_letter_kept": _event("a dead letter cannot be read", _ERROR, "queue", "reason"),
     "incarnation_started": _event("a worker process began", _INFO, *_WORKER, "queues"),
     "incarnation_ended": _event("a worker process ended", _INFO, *_WORKER, "reason"),
     "incarnation_declared_dead": _event("a worker process is gone", _WARNING, *_WORKER, "proof"),

@@ -25,6 +25,7 @@ from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.records import StepAddress, StepMessage
 from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.foreign import ForeignMessage
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
 from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
@@ -232,9 +233,9 @@ class Crew:
         """Have another message sent, after a pause, for a step whose message is a dead letter."""
         return _the(self._database).run(sweeps.put_off, message, self.settings)
 
-    def set_aside(self, **letter: Any) -> None:
+    def set_aside(self, letter: ForeignMessage, problem: str) -> None:
         """Put a dead letter that is no message of ours into quarantine."""
-        _the(self._database).run(sweeps.set_aside, **letter)
+        _the(self._database).run(sweeps.set_aside, letter, problem)
 
     def redrive(self) -> int:
         """Sweep once, on behalf of beat; return how many rows were looked at."""

@@ -24,6 +24,7 @@ from orchestrator.records import StepMessage
 from workers import topology
 from workers.crew import Crew, crew_of
 from workers.message import VERSION_HEADER
+from workers.triggers import received
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +119,8 @@ def heed(crew: Crew, letter: Any) -> None:
         message = _read(letter, queue)
     except (InvalidInput, ValueError, TypeError) as error:
         crew.set_aside(
-            queue=queue,
-            problem=f"a dead letter of {queue!r} that this release cannot read: {error}",
-            properties={**letter.properties, "headers": letter.headers},
-            body=_bytes(letter.body),
+            received(letter, queue),
+            f"a dead letter of {queue!r} that this release cannot read: {error}",
         )
     else:
         crew.put_off(message)
@@ -131,9 +130,5 @@ def _read(letter: Any, queue: str) -> StepMessage:
     headers = letter.headers or {}
     if VERSION_HEADER not in headers:
         raise InvalidInput("it is no message of ours")
-    arguments, *_ = json.loads(_bytes(letter.body))
+    arguments, *_ = json.loads(letter.body)
     return StepMessage.from_args(arguments, task=str(headers.get("task")), queue=queue)
-
-
-def _bytes(body: Any) -> bytes:
-    return body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body)

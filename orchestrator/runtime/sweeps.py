@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator import codec, telemetry
-from orchestrator.errors import InvalidInput
 from orchestrator.lifecycle import CLOSING_EXECUTION
 from orchestrator.records import StepMessage
+from orchestrator.runtime.foreign import ForeignMessage
 from orchestrator.runtime.messages import of_attended
 from orchestrator.settings import Settings
 from orchestrator.store import (
@@ -129,34 +128,19 @@ def put_off(connection: Connection, message: StepMessage, settings: Settings) ->
     return wanted
 
 
-def set_aside(
-    connection: Connection,
-    *,
-    queue: str,
-    problem: str,
-    properties: Mapping[str, object],
-    body: bytes,
-) -> None:
-    """Keep a dead letter that is no message of ours in quarantine, with all that came with it."""
-    try:
-        text: str | bytes = body.decode()
-    except UnicodeDecodeError:
-        text = body
-    try:
-        around = codec.encode(dict(properties))
-    except InvalidInput:
-        around = codec.encode(repr(properties))
-    sweeping.set_aside(
+def set_aside(connection: Connection, letter: ForeignMessage, problem: str) -> int:
+    """Keep a dead letter that is no message of ours in quarantine; return its number."""
+    number = quarantine.set_message_aside(
         connection,
-        "dead letter",
-        {
-            "problem": codec.encode(problem),
-            "queue": queue,
-            "properties": around,
-            "body": codec.encode(text),
-        },
+        queue=letter.queue,
+        reason="dead letter",
+        detail={"problem": codec.encode(problem)},
+        properties=letter.properties(),
+        body=letter.body,
     )
-    telemetry.emit("dead_letter_kept", queue=queue, reason=problem)
+    facts = {"queue": letter.queue, "reason": "dead letter", "quarantine_id": number}
+    telemetry.emit("message_quarantined", **facts)
+    return number
 
 
 def expire_completed(

@@ -8,8 +8,7 @@ their own locks.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -281,15 +280,6 @@ def put_off(connection: Connection, address: StepAddress, number: int, *, pause:
             },
         ).rowcount
         == 1
-    )
-
-
-def set_aside(connection: Connection, reason: str, detail: Mapping[str, object]) -> None:
-    """Put a message that belongs to no step run into quarantine."""
-    connection.execute(
-        "INSERT INTO orchestrator.quarantine (at, reason, detail)"
-        " VALUES (orchestrator.now(), %s, %s::jsonb)",
-        (reason, json.dumps(dict(detail))),
     )
 
 

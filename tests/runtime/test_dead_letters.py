@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 from orchestrator.lifecycle import StepStatus
-from orchestrator.runtime import sweeps
+from orchestrator.runtime import quarantine, sweeps
+from orchestrator.runtime.foreign import ForeignMessage
 from tests.runtime import flows
 from tests.runtime.lab import Lab
 
@@ -82,19 +84,11 @@ def test_a_retry_keeps_its_due_time_when_an_old_message_dies(lab: Lab) -> None:
 
 
 def test_a_letter_that_is_no_message_of_ours_is_kept_whole(lab: Lab) -> None:
-    lab.database.run(
-        sweeps.set_aside,
-        queue="orchestrator",
-        problem="it has no header of ours",
-        properties={"headers": {"x-death": [{"time": lab.offset}], "nul": "a\x00"}},
-        body=b"\xff\x00",
+    letter = ForeignMessage(
+        queue="orchestrator", body=b"\xff\x00", delivery=uuid4(), headers={"nul": "a\x00"}
     )
+    number = lab.database.run(sweeps.set_aside, letter, "it is no message of ours")
 
-    [(reason, detail, step)] = (
-        lab.database.hot()
-        .execute("SELECT reason, detail, execution_id FROM orchestrator.quarantine")
-        .fetchall()
-    )
-    assert (reason, step) == ("dead letter", None)
-    assert detail["queue"] == "orchestrator"
-    assert detail["body"] == {"$bytes": "/wA="}
+    kept = lab.database.run(quarantine.show, number)
+    assert (kept.queue, kept.reason, kept.body) == ("orchestrator", "dead letter", b"\xff\x00")
+    assert kept.execution_id is None
