@@ -16,8 +16,9 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.client import Handle, Orchestrator
+from orchestrator.client import Orchestrator
 from orchestrator.flow.authoring import Flow
+from orchestrator.handles import Handle
 from orchestrator.records import Claimed, StepAddress, StepMessage
 from orchestrator.runtime import events, sweeps
 from orchestrator.runtime.catalogue import Catalogue
