@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.client import Handle
 from orchestrator.errors import Conflict
+from orchestrator.handles import Handle
 from orchestrator.records import StepMessage
 from tests.runtime import chosen_flows, flows
 from tests.runtime.chosen_flows import Approval, Order
