@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.client import Handle
 from orchestrator.errors import LeaseLost
+from orchestrator.handles import Handle
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.runtime.delivery import commit
 from tests.runtime import flows
