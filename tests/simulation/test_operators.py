@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.client import Handle
 from orchestrator.errors import Conflict, NotFound
+from orchestrator.handles import Handle
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
 from orchestrator.runtime import attempts, operate
 from tests.runtime import flows
