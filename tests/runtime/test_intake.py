@@ -5,60 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.errors import Conflict, DefinitionError, InvalidInput, NotFound
+from orchestrator.errors import DefinitionError
 from orchestrator.runtime import quarantine, start, sweeps
 from orchestrator.runtime.catalogue import Catalogue
-from orchestrator.runtime.foreign import ForeignMessage
-from orchestrator.runtime.intake import Batch, Intake
 from orchestrator.runtime.triggers import Trigger
-from orchestrator.store.database import Database
 from tests.runtime import flows
+from tests.runtime.foreigners import QUEUE, Consumer, aside, executions, message, request, rows
 from tests.runtime.lab import Lab
-
-QUEUE = "orchestrator.triggers"
-
-
-def request(n: object = 1, *, flow: str = "single", **more: Any) -> bytes:
-    return json.dumps({"flow": flow, "input": {"n": n}, **more}).encode()
-
-
-def message(body: bytes = b"", *, id: str | None = None, **more: Any) -> ForeignMessage:  # noqa: A002
-    given = {"queue": QUEUE, "body": body or request(), "delivery": start.new_id(), **more}
-    return ForeignMessage(message_id=id, **given)
-
-
-class Consumer:
-    """One connection to the broker: it takes, and forgets what it has acknowledged."""
-
-    def __init__(self, lab: Lab, *triggers: Trigger, catalogue: Catalogue | None = None) -> None:
-        self.lab = lab
-        self.database = Database(lab.url)
-        self.session = uuid4()
-        known = catalogue or lab.catalogue
-        self.intake = Intake(self.database, known, lab.settings, triggers)
-
-    def take(self, *batch: ForeignMessage, patient: bool = True) -> Batch:
-        taken = self.intake.take(batch, session=self.session, patient=patient)
-        self.lab.post(taken.messages)
-        return taken
-
-    def outcomes(self, *batch: ForeignMessage, patient: bool = True) -> list[str]:
-        return [taken.outcome for taken in self.take(*batch, patient=patient).taken]
-
-    def acknowledge(self, *batch: ForeignMessage) -> None:
-        self.intake.forget(batch, session=self.session)
-
-    def reconnect(self) -> None:
-        self.session = uuid4()
-        self.database.forget()
-
-    def die(self) -> None:
-        self.database.close()
-        self.database.forget()
 
 
 @pytest.fixture
@@ -74,23 +30,6 @@ def other(lab: Lab) -> Iterator[Consumer]:
     made = Consumer(lab)
     yield made
     made.die()
-
-
-def executions(lab: Lab) -> int:
-    row = lab.database.hot().execute("SELECT count(*) FROM orchestrator.executions").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def rows(lab: Lab, table: str) -> int:
-    row = lab.database.hot().execute(f"SELECT count(*) FROM orchestrator.{table}").fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def aside(lab: Lab) -> list[tuple[str, str]]:
-    found = lab.database.run(quarantine.listed)
-    return [(row.reason, row.detail["problem"]) for row in reversed(found)]
 
 
 # Identity
@@ -421,87 +360,3 @@ def test_a_trigger_that_cannot_work_is_refused_where_it_is_written(
 ) -> None:
     with pytest.raises(DefinitionError, match=problem):
         Trigger(**{"queue": "q", "flow": flows.single, **values})
-
-
-# Operators
-
-
-def release(lab: Lab, number: int, body: bytes | None = None) -> tuple[UUID, bool]:
-    execution, created, messages = lab.database.run(
-        quarantine.release,
-        lab.catalogue,
-        lab.settings,
-        number,
-        execution_id=start.new_id(),
-        body=body,
-        actor="ann",
-    )
-    lab.post(messages)
-    return execution, created
-
-
-@pytest.mark.req("E11")
-def test_a_repaired_message_is_released_once(lab: Lab, consumer: Consumer) -> None:
-    [taken] = consumer.take(message(request("x", key="o-1"), id="m", reply_to="answers")).taken
-    assert taken.quarantine_id is not None
-
-    with pytest.raises(InvalidInput, match=r"message \d+ in quarantine: flow 'single', parameter"):
-        release(lab, taken.quarantine_id)
-    first, created = release(lab, taken.quarantine_id, request(4, key="o-1"))
-    assert created
-    assert release(lab, taken.quarantine_id, request(5, key="o-1")) == (first, False)
-
-    lab.drain()
-    assert lab.client.wait(first, 0) == 5
-    assert lab.database.run(quarantine.listed) == []
-    [row] = lab.database.run(quarantine.listed, every=True)
-    assert (row.execution_id, row.detail["repaired"]) == (first, request(4, key="o-1").decode())
-    assert rows(lab, "replies") == 1
-    with pytest.raises(Conflict, match="was released"):
-        lab.database.run(quarantine.drop, row.id, actor="ann")
-
-
-def test_a_message_of_a_mapped_queue_is_released_where_its_trigger_is_not_known(lab: Lab) -> None:
-    trigger = Trigger(queue="shop.orders", flow=flows.single, input={"n": "body.n"}, key="body.id")
-    consumer = Consumer(lab, trigger)
-    lab.database.run(lab.catalogue.register)
-    [taken] = consumer.take(message(b'{"n": "x", "id": 1}', queue="shop.orders")).taken
-    assert taken.quarantine_id is not None
-
-    execution, _ = release(lab, taken.quarantine_id, b'{"n": 2, "id": 1}')
-
-    assert lab.client.find("single", "1") == execution
-    consumer.die()
-
-
-def test_a_dropped_message_cannot_be_released_and_is_deleted_in_time(
-    lab: Lab, consumer: Consumer
-) -> None:
-    [taken] = consumer.take(message(b"no", id="m")).taken
-    number = taken.quarantine_id
-    assert number is not None
-
-    assert lab.database.run(quarantine.drop, number, actor="ann")
-    assert not lab.database.run(quarantine.drop, number, actor="ann")
-    with pytest.raises(Conflict, match="was dropped"):
-        release(lab, number, request())
-    with pytest.raises(NotFound, match="nothing in quarantine has the number 99"):
-        release(lab, 99)
-    acts = lab.database.hot().execute("SELECT actor, act FROM orchestrator.audit").fetchall()
-    assert acts == [("ann", "drop")]
-    lab.advance(days=31)
-    assert lab.database.run(sweeps.expire_quarantine, lab.settings) == 1
-
-
-def test_a_dead_letter_is_set_aside_unread_unless_it_was_taken(
-    lab: Lab, consumer: Consumer
-) -> None:
-    consumer.outcomes(message(id="taken"))
-
-    dead = [message(id="taken", dead="delivery_limit"), message(id="new", dead="delivery_limit")]
-    taken = consumer.take(*dead).taken
-    assert [one.outcome for one in taken] == ["repeat", "quarantined"]
-    number = taken[1].quarantine_id
-    assert number is not None
-    assert "delivery_limit" in aside(lab)[0][1]
-    assert release(lab, number)[1]

@@ -28,6 +28,10 @@ class Foreign:
                 heartbeat=0,
             )
         )
+        self._renew()
+
+    def _renew(self) -> None:
+        """Open another channel: the broker closes one over a question that it answers with no."""
         self.channel = self._connection.channel()
         self.channel.confirm_delivery()
 
@@ -56,6 +60,14 @@ class Foreign:
     def ready(self, queue: str = QUEUE) -> int:
         """How many messages wait in a queue for a consumer."""
         return int(self.channel.queue_declare(queue, passive=True).method.message_count)
+
+    def consumers(self, queue: str = QUEUE) -> int:
+        """How many consumers a queue has; none if it is not there."""
+        try:
+            return int(self.channel.queue_declare(queue, passive=True).method.consumer_count)
+        except pika.exceptions.ChannelClosedByBroker:
+            self._renew()
+            return 0
 
     def get(self, queue: str, *, timeout: float = 20) -> tuple[Any, pika.BasicProperties]:
         """Take one message from a queue: its JSON and its properties."""
