@@ -38,6 +38,7 @@ from orchestrator.handles import Handle
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime.context import ThisStep, this_step
 from orchestrator.runtime.queries import ExecutionView
+from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
 
 __all__ = [  # noqa: RUF022  # grouped: writing flows, running them, reading them, errors
@@ -65,6 +66,7 @@ __all__ = [  # noqa: RUF022  # grouped: writing flows, running them, reading the
     "Handle",
     "Orchestrator",
     "Settings",
+    "Trigger",
     # reading
     "ExecutionStatus",
     "ExecutionView",

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.errors import Unavailable
 from orchestrator.handles import Reference
-from orchestrator.reading import Reading
+from orchestrator.releasing import Releasing
 from orchestrator.runtime import by_hand, events, operate, places, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.modules import flows_of
@@ -20,7 +20,7 @@ from orchestrator.runtime.search import check_text
 _COMPOSITION = "orchestrator.composition"
 
 
-class Orchestrator(Reading):
+class Orchestrator(Releasing):
     """Starts and operates executions; `from_env` makes one.
 
     An execution is named by its handle, its id, or ``(flow, key)``.

@@ -151,6 +151,7 @@ def test_the_public_names_are_these() -> None:
         "Handle",
         "Orchestrator",
         "Settings",
+        "Trigger",
         # reading what became of them
         "ExecutionStatus",
         "ExecutionView",
