@@ -21,7 +21,7 @@ def orchestrator(*words: str, **variables: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("words", [(), ("db",), ("db", "upgrade"), ("worker",), ("beat",)])
+@pytest.mark.parametrize("words", [(), ("worker",)])
 def test_every_command_has_help(words):
     shown = orchestrator(*words, "--help")
 
