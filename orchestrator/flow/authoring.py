@@ -15,12 +15,9 @@ promise, so that type checkers see the flow as the plain program it looks like.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
-
-from pydantic import ValidationError
 
 from orchestrator import codec
 from orchestrator.codec import JSON
@@ -31,6 +28,7 @@ from orchestrator.flow import (
     functions,
     inputs,
     integration,
+    mishaps,
     recording,
     steadiness,
     syntax,
@@ -44,7 +42,7 @@ from orchestrator.flow.failures import StepError
 from orchestrator.flow.fanout import each
 from orchestrator.flow.joins import first_n, first_of
 from orchestrator.flow.places import Problem, listed, location
-from orchestrator.flow.promises import Promise, missing, not_
+from orchestrator.flow.promises import missing, not_
 from orchestrator.flow.recording import Recording
 from orchestrator.flow.steps import Step, settled, step
 from orchestrator.flow.uses import Authored, R_co, Use
@@ -295,7 +293,6 @@ def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem
     """Record a flow once; what is wrong is added to the problems."""
     params = {name: flow.annotation(name) for name in flow.signature.parameters}
     recorded = Recording(flow.name, params)
-    place = functions.place(function)
     with recorded() as promises:
         try:
             value = function(**promises)
@@ -304,55 +301,17 @@ def _record(flow: Flow[..., Any], function: FunctionType, problems: list[Problem
                 annotation = flow.annotation("return")
                 at = syntax.returned_at(function)
                 recorded.result = recorded.argument(value, what, annotation, at=at)
-        except DefinitionError as error:
-            recorded.problems.extend(_read(error, place))
-        except ValidationError as error:
-            if not _about_promises(error):
-                raise
-            recorded.refuse(_UNBUILT.format(error.title), at=_raised_at(error, function))
         except Exception as error:
-            # With problems before it, the error is likely to follow from what stood in for a value.
-            if _names_promises(error):
-                told = f"{type(error).__name__}: {error}: {_NO_VALUE}"
-                recorded.refuse(told, at=_raised_at(error, function))
+            told = mishaps.told_by(error, function)
+            if told is not None:
+                recorded.refuse(told.message, at=told.place)
             elif not (recorded.problems or problems):
                 raise
+            # Else it is likely to follow from what stood in for a value.
         for unopened, block in recorded.unopened.values():
             recorded.refuse(f"{block} opens no block: write 'with {block}:'", at=unopened)
     problems.extend(recorded.problems)
     return recorded
-
-
-_NO_VALUE = "a promise has no value while the flow is recorded; do it in a step"
-_UNBUILT = "the model {0} was made with a promise: write build({0}, ...) for it"
-
-
-def _read(error: DefinitionError, place: str) -> list[Problem]:
-    found = re.fullmatch(r"(.*?:\d+): (.*)", str(error), re.DOTALL)
-    return [Problem(found[1], found[2]) if found else Problem(place, str(error))]
-
-
-def _names_promises(error: Exception) -> bool:
-    return any(isinstance(told, str) and "Promise" in told for told in error.args)
-
-
-def _about_promises(error: ValidationError) -> bool:
-    def holds(value: object) -> bool:
-        if isinstance(value, dict):
-            return any(map(holds, value.values()))
-        return isinstance(value, Promise)
-
-    return any(holds(problem["input"]) for problem in error.errors(include_url=False))
-
-
-def _raised_at(error: BaseException, function: FunctionType) -> str:
-    """The line of the flow's function, or of its caller's helper, that an error went through."""
-    place, trace = functions.place(function), error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == function.__code__.co_filename:
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
 
 
 def _defined(

@@ -7,13 +7,11 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
-from orchestrator.errors import DefinitionError
 from orchestrator.flow import calls, reading, recording, shapes, uses
 from orchestrator.flow.bindings import Binding, DictOf, Literal, Output, Param
 from orchestrator.flow.definition import StepOptions
 from orchestrator.flow.graph import EachNode, Graph, StepNode
-from orchestrator.flow.places import location
-from orchestrator.flow.promises import Promise
+from orchestrator.flow.promises import Promise, told
 from orchestrator.flow.recording import Recording
 from orchestrator.flow.steps import Step
 from orchestrator.flow.uses import Authored
@@ -39,11 +37,13 @@ def each(
     item. With ``.options(accept=...)`` below all an item that failed brings None.
     """
     active = recording.active("each(...)")
-    if not isinstance(over, Authored):
-        raise DefinitionError(
-            f"{location()}: each(items, ...) takes a step or a flow, not a"
-            f" {type(over).__qualname__}: decorate the function with @step"
-        )
+    given_over: object = over  # declared as a step or a flow, but it may be anything
+    if not isinstance(given_over, Authored):
+        turned = isinstance(items, Authored)
+        cure = "the items come first" if turned else "decorate the function with @step"
+        kind = type(given_over).__qualname__
+        refused = f"each(items, ...) takes a step or a flow, not a {kind}: {cure}"
+        return cast("list[R]", active.refused(refused))
     given = _shared(active, over, shared, named)
     if given is None:
         return cast("list[R]", active.unknown())
@@ -133,10 +133,13 @@ def _add_each(
     use = used.use
     what = f"the items of each {use.name!r}"
     listed = active.argument(items, what, list[Any])
-    if isinstance(listed, DictOf) or (
-        isinstance(listed, Literal)
-        and not isinstance(items, Promise)
-        and reading.as_list(listed.value) is None
+    if isinstance(items, Promise):
+        kind = told(items).annotation
+        if not shapes.is_list(kind):
+            active.refuse(f"{what} are a {shapes.label(kind)}, not a list: let a step list them")
+    elif not active.refused_here() and (
+        isinstance(listed, DictOf)
+        or (isinstance(listed, Literal) and reading.as_list(listed.value) is None)
     ):
         active.refuse(f"{what} are a {type(items).__qualname__}, not a list: write list(...)")
     name = active.name(use.name, fixed=use.fixed)
@@ -144,9 +147,9 @@ def _add_each(
     active.options.update({f"{name}/{path}": inner for path, inner in options.items()})
     after = active.after(use.after)
     accept = 1.0 if use.accept is None else use.accept
-    kind = result if accept == 1.0 else shapes.union((result, None))
+    value = result if accept == 1.0 else shapes.union((result, None))
     node = EachNode(name, listed, item, body, shared, accept, after=after)
-    return active.add(node, types.GenericAlias(list, (kind,)))
+    return active.add(node, types.GenericAlias(list, (value,)))
 
 
 def _shared(

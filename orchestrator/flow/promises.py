@@ -210,7 +210,7 @@ _READ_FIELD: Final = "read the field in the step that uses it"
 _CHANGE: Final = "let a step return a changed copy"
 _DECIDE: Final = (
     "write 'with when(...):' for 'if', '&', '|' and not_() for 'and', 'or' and 'not',"
-    " (a < b) & (b < c) for a chain, or decide in a step;"
+    " (a < b) & (b < c) for a chain, (x == a) | (x == b) for 'in', or decide in a step;"
     " a flow's graph is the same for every input"
 )
 _SEARCH: Final = "compare with each: (x == a) | (x == b), or decide in a step"

@@ -266,6 +266,8 @@ class Recording:
         try:
             return Literal(codec.encode(value, where=what))
         except InvalidInput as error:
+            if isinstance(value, dict) and self.refused_here():
+                return Literal(None)  # a promise as a key has been refused
             self.refuse(f"{error}. In a flow body: pass it in the input, or make it in the step")
             return Literal(None)
 

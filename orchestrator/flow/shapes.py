@@ -54,6 +54,20 @@ def admits_none(annotation: Any) -> bool:
     return any(member in (Any, object, types.NoneType) for member in _members(annotation))
 
 
+def is_list(annotation: Any) -> bool:
+    """Return whether some value of the annotation is stored as a list; None counts as none."""
+    return any(
+        kind in (Any, object)
+        or not isinstance(origin := typing.get_origin(kind) or kind, type)
+        or (
+            issubclass(origin, collections.abc.Iterable | RootModel)
+            and not issubclass(origin, str | bytes | collections.abc.Mapping)
+            and field_types(kind) is None
+        )
+        for kind in _members(annotation)
+    )
+
+
 def element(annotation: Any) -> Any:
     """Return the annotation of the members of a list, tuple or set; Any where it is not known."""
     found = [_element(member) for member in _members(annotation) if member is not types.NoneType]

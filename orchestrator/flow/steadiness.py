@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator import codec
-from orchestrator.flow import documents
+from orchestrator.flow import documents, wording
 from orchestrator.flow.bindings import Binding
 from orchestrator.flow.graph import (
     CallNode,
@@ -45,7 +45,8 @@ def _parts(one: Node, two: Node) -> Iterator[tuple[str, str, str]]:
     yield "what it runs", _runs(one), _runs(two)
     before, now = dict(_named(one)), dict(_named(two))
     for name in sorted(before.keys() | now.keys()):
-        yield name, _text(before.get(name)), _text(now.get(name))
+        if _text(before.get(name)) != _text(now.get(name)):
+            yield name, *_told(before.get(name), now.get(name))
     yield "after", str(one.after), str(two.after)
 
 
@@ -82,6 +83,13 @@ def _named(node: Node) -> Iterator[tuple[str, Binding]]:
         yield f"the argument {name!r}", binding
     for number, condition in enumerate(node.conditions, 1):
         yield f"condition {number}", condition
+
+
+def _told(before: Binding | None, now: Binding | None) -> tuple[str, str]:
+    """Two bindings that differ as a reader writes them, if that shows the difference."""
+    shown = [wording.text(binding) if binding else "nothing" for binding in (before, now)]
+    one, two = shown if shown[0] != shown[1] else (_text(before), _text(now))
+    return one, two
 
 
 def _text(binding: Binding | None) -> str:

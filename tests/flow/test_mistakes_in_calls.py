@@ -147,6 +147,45 @@ def a_call_by_a_promise(order: Order) -> None:
     call(order.note)  # <-
 
 
+@mistake("Step.options() got an unexpected keyword argument 'qeue', did you mean 'queue'?")
+def a_misspelt_option(order: Order) -> None:
+    charge.options(qeue="slow")(order)  # <-
+
+
+@mistake(
+    "signal() got an unexpected keyword argument 'for_days': it takes name, annotation, within"
+)
+def an_unknown_argument_of_a_signal(order: Order) -> None:
+    tell(signal("ok", str, for_days=3))  # <-
+
+
+@mistake("each(items, ...) takes a step or a flow, not a Promise: the items come first")
+def an_each_the_wrong_way_round(order: Order) -> None:
+    each(charge, order.lines)  # <-
+
+
+@mistake(
+    "each(items, ...) takes a step or a flow, not a function: decorate the function with @step"
+)
+def an_each_over_a_function(order: Order) -> None:
+    each(order.lines, print_it)  # <-
+
+
+@mistake("the items of each 'charge' are a int, not a list: let a step list them")
+def an_each_over_a_number(order: Order) -> None:
+    each(order.total, charge)  # <-
+
+
+@mistake("the items of each 'charge' are a dict[str, str], not a list")
+def an_each_over_a_dict(order: Order) -> None:
+    each(order.labels, charge)  # <-
+
+
+@mistake("cannot be hashed: use the promise as a value, not as a key")
+def a_promise_as_a_key(order: Order) -> None:
+    tell({order.note: 1})  # <-
+
+
 @mistake("accept counts in each(...) only")
 def accept_without_an_each(order: Order) -> None:
     charge.options(accept="any")(order)  # <-

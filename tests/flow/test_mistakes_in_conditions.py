@@ -128,6 +128,18 @@ def a_search(order: Order) -> None:
         charge(order)
 
 
+@mistake("is neither true nor false yet", "(x == a) | (x == b) for 'in'")
+def a_search_in_a_list(order: Order) -> None:
+    with when(order.total in (1, 2)):  # <-
+        charge(order)
+
+
+@mistake("the field 'order.lines' is a promise and has no length yet", "compute it in a step")
+def a_length(order: Order) -> None:
+    with when(len(order.lines) > 3):  # <-
+        charge(order)
+
+
 @mistake("stands beside 10 at '&'", "comparisons in parentheses: (a > 1) & (b == 2)")
 def a_comparison_without_parentheses(order: Order) -> None:
     with when(order.total > 10 & order.total):  # <-
