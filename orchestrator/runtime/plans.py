@@ -31,7 +31,7 @@ from orchestrator.runtime.outcomes import (
     Succeeded,
 )
 from orchestrator.settings import Settings
-from orchestrator.store.values import ITEMS_PER_PART
+from orchestrator.store import values as stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +240,6 @@ def _expansion(attempt: Attempt, items: list[Any], settings: Settings) -> Plan:
         for order in planning.item_orders(graph, address.name, address.scope, 0, begun)
     )
     per_item = planning.arrivals_per_item(graph, address.name, address.scope)
-    parts = [items[start : start + ITEMS_PER_PART] for start in range(0, count, ITEMS_PER_PART)]
     return Plan(
         outcome={
             "status": "waiting",
@@ -250,7 +249,9 @@ def _expansion(attempt: Attempt, items: list[Any], settings: Settings) -> Plan:
             "live": 0,
         },
         orders=orders,
-        payloads=tuple(_payload(address, "items", part, value) for part, value in enumerate(parts)),
+        payloads=tuple(
+            _payload(address, "items", part, value) for part, value in stored.parts(items)
+        ),
         inline=_chosen(attempt, orders),
     )
 

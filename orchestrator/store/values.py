@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from orchestrator.codec import JSON
 from orchestrator.store.database import Connection
 
-#: Items stored per row of `payloads`: small enough that reading one item does not unpack a whole
-#: list.
-ITEMS_PER_PART = 100
+#: Items stored in one row of `payloads`, and their size as JSON text in characters (a single item
+#: may be larger): small enough that reading one item does not unpack a whole list.
+_ITEMS_PER_PART, _PART_SIZE = 100, 1 << 16
 
 # The rows below a scope. `OFFSET 0` keeps each look-up by the key: joined with the array the
 # planner may read every row of the execution instead.
@@ -87,12 +89,17 @@ SELECT 'loss', 0::bigint, a.scope, NULL::jsonb
                 WHERE f.execution_id = %(execution)s AND f.status = 'failed'
                   AND f.absorbed_by = a.scope)
 """,
-    # an each that was re-run has stored its list anew under a higher run
+    # an each that was re-run has stored its list anew under a higher run; a part is numbered by its
+    # first item
     "item": """
 SELECT 'item', a.i, NULL::text, (
-    SELECT p.value -> (a.index %% <part>) FROM orchestrator.payloads p
+    SELECT p.value -> (a.index - p.part) FROM orchestrator.payloads p
      WHERE p.execution_id = %(execution)s AND p.name = a.name AND p.scope = a.scope
-       AND p.kind = 'items' AND p.part = a.index / <part> ORDER BY p.run DESC LIMIT 1)
+       AND p.kind = 'items' AND p.part <= a.index
+       AND p.run = (SELECT q.run FROM orchestrator.payloads q
+                     WHERE q.execution_id = %(execution)s AND q.name = a.name
+                       AND q.scope = a.scope AND q.kind = 'items' ORDER BY q.run DESC LIMIT 1)
+     ORDER BY p.part DESC LIMIT 1)
   FROM unnest(%(item_names)s::text[], %(item_scopes)s::text[], %(item_indexes)s::integer[])
        WITH ORDINALITY AS a(name, scope, index, i)
 """,
@@ -112,10 +119,20 @@ SELECT 'list', a.i, s.scope, (
  WHERE s.status <> 'superseded' AND s.items IS NOT NULL
 """,
 }
-_PARTS = {
-    kind: select.replace("<below>", _BELOW).replace("<part>", str(ITEMS_PER_PART))
-    for kind, select in _SELECTS.items()
-}
+_PARTS = {kind: select.replace("<below>", _BELOW) for kind, select in _SELECTS.items()}
+
+
+def parts(items: Sequence[JSON]) -> Iterator[tuple[int, list[JSON]]]:
+    """Yield the rows in which a list of items is stored: the number of a part, and its items."""
+    first, size = 0, 0
+    for i, item in enumerate(items):
+        added = len(json.dumps(item))
+        if i > first and (i - first == _ITEMS_PER_PART or size + added > _PART_SIZE):
+            yield first, list(items[first:i])
+            first, size = i, 0
+        size += added
+    if items:
+        yield first, list(items[first:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ INSERT INTO orchestrator.steps
 INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, part, value)
     SELECT id, 'a', '', 0, 'output', 0, '1'::jsonb FROM made WHERE n <= 3000
     UNION ALL
-    SELECT id, 'each', '', 0, 'items', part, '[1, 2]' FROM made, generate_series(0, 4) part
+    SELECT id, 'each', '', 0, 'items', part, '[1, 2]' FROM made, generate_series(0, 8, 2) part
      WHERE n = 3301;
 """
 
@@ -361,8 +361,8 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
         1,
     ),
     "load an item": (
-        lambda c, s: values.load(c, s.fan, items=[("each", "", 101)]),
-        1,
+        lambda c, s: values.load(c, s.fan, items=[("each", "", 3)]),
+        2,  # the newest run, and the part
     ),
     "load a list": (
         lambda c, s: values.load(c, s.fan, lists=[EACH]),
