@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from orchestrator import codec
 from orchestrator.errors import DefinitionError, InvalidInput
 from orchestrator.flow import documents, presence, shapes, validation
@@ -311,6 +313,8 @@ def _holds_promise(value: object, depth: int = 0) -> bool:
         return any(_holds_promise(part, depth + 1) for part in value.values())
     if isinstance(value, list | tuple):
         return any(_holds_promise(part, depth + 1) for part in value)
+    if isinstance(value, BaseModel):
+        return any(_holds_promise(part, depth + 1) for _, part in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
         return any(_holds_promise(part, depth + 1) for part in parts)

@@ -30,6 +30,7 @@ class Line(NamedTuple):
 class Approval(BaseModel):
     ok: bool
     when: datetime | None = None
+    data: Any = None
 
 
 @dataclass

@@ -269,6 +269,11 @@ def a_model_made_of_promises(order: Order) -> None:
     charge(Approval(ok=True, when=order.total))  # <-
 
 
+@mistake("argument 'order' is a Approval that holds a promise: write build(Approval, ...) for it")
+def a_model_that_holds_a_promise(order: Order) -> None:
+    charge(Approval(ok=True, data=order.total))  # <-
+
+
 @mistake("is a promise and the model Approval needs its value: write build(Approval, ...) for it")
 def a_model_that_asks_a_promise(order: Order) -> None:
     charge(Approval(ok=order.total > 1))  # <-
