@@ -17,6 +17,8 @@ MASK = "***"
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _TEXT, _ITEMS, _DEPTH = 40, 3, 4
+#: How the codec writes a value of a class; what is shown is the value.
+_TYPED = {"$type", "value"}
 
 
 def shortened(value: Any, masked: Iterable[str], *, limit: int = 200) -> str:
@@ -46,6 +48,8 @@ def _drawn(value: Any, masked: frozenset[str], depth: int) -> str:
     if isinstance(value, str):
         return repr(value if len(value) <= _TEXT else value[: _TEXT - 1] + "…")
     if isinstance(value, Mapping):
+        if value.keys() == _TYPED:
+            return _drawn(value["value"], masked, depth)
         if value and not depth:
             return "{…}"
         fields = (

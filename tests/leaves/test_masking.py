@@ -32,3 +32,9 @@ def test_what_is_long_is_cut_short() -> None:
     assert shortened([1, 2, 3, 4, 5], ()) == "[1, 2, 3, … 2 more]"
     assert shortened([[[[[1]]]]], ()) == "[[[[[…]]]]]"
     assert len(shortened({f"field {i}": i for i in range(100)}, ())) == 200
+
+
+def test_values_of_classes_are_shown_without_their_types() -> None:
+    order = {"$type": "shop:Order", "value": {"id": "o-1", "card": "4111"}}
+
+    assert shortened({"order": order}, MASKED) == "{'order': {'id': 'o-1', 'card': ***}}"
