@@ -193,6 +193,11 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if self.lease < timedelta(seconds=1):
             raise ValueError("lease must be at least 1 second, so that it can be renewed in time")
+        if self.transaction_pooling and self.silent_after < 2 * self.beat_interval:
+            raise ValueError(
+                f"silent_after ({self.silent_after}) must be at least two beats"
+                f" ({self.beat_interval} each): one that comes late is no death"
+            )
         for smaller, larger, reason in _ORDER:
             if getattr(self, smaller) > getattr(self, larger):
                 raise ValueError(
@@ -211,7 +216,6 @@ _ORDER = (
     ("lost_after", "lost_idle_after", "a silent queue proves less than a later message"),
     ("beat_interval", "lease", "a lease is renewed with a beat"),
     ("beat_interval", "outage_guard", "the guard must see beats"),
-    ("beat_interval", "silent_after", "who beats is not silent"),
     ("delivery_budget", "ack_budget", "a delivery ends with its acknowledgement"),
     ("keep", "key_keep", "a key outlives its execution"),
     ("inline_output_bytes", "max_result_bytes", "no larger output exists"),
