@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import amqp
 import kombu
 
-from orchestrator.errors import Unavailable
-from orchestrator.runtime.modules import flows_of
-from orchestrator.runtime.triggers import triggers_of
-from orchestrator.settings import Settings, without_password
-from workers import connect, topology
+from orchestrator.errors import InvalidInput, Unavailable
+from orchestrator.flow.authoring import Flow
+from orchestrator.runtime.triggers import Trigger
+from orchestrator.settings import Settings
+from workers import topology
+from workers.connect import Connect
 from workers.topology import Declared
 
 
-def set_up(settings: Settings) -> list[Declared]:
-    """Declare the queues of the settings and of their modules; return what became of each.
+def set_up(
+    broker: Connect,
+    settings: Settings,
+    flows: Iterable[Flow[..., Any]] = (),
+    triggers: Iterable[Trigger] = (),
+) -> list[Declared]:
+    """Declare exchange, queues and dead letters; return what became of each queue.
+
+    Args:
+        flows, triggers: those whose own queues are declared too.
 
     Raises:
-        Unavailable: the broker cannot be reached, or refuses.
+        InvalidInput: the broker is not RabbitMQ.
+        Unavailable: it cannot be reached, or refuses.
     """
-    connection = connect.broker(settings)()
+    connection = broker()
+    if connection.transport.driver_type != "amqp":
+        raise InvalidInput(
+            "only RabbitMQ has queues to declare: set ORCHESTRATOR_BROKER_URL to its address"
+        )
     try:
         connection.connect()
-        return topology.set_up(connection, queues_of(settings))
+        return topology.set_up(connection, queues_of(settings, flows, triggers))
     except (OSError, amqp.AMQPError, kombu.exceptions.KombuError) as error:
         raise Unavailable(
-            f"the broker {without_password(settings.broker_url)} did not do it: {error}; "
-            "check that it runs and that its user may declare queues"
+            f"the broker {connection.as_uri()} did not declare the queues: {error}; "
+            "check that it runs and that its user may declare them"
         ) from error
     finally:
         connection.release()
 
 
-def queues_of(settings: Settings) -> Iterator[kombu.Queue]:
-    """Yield the declarations of all queues that the settings and their modules name."""
+def queues_of(
+    settings: Settings, flows: Iterable[Flow[..., Any]], triggers: Iterable[Trigger]
+) -> Iterator[kombu.Queue]:
+    """Yield the declarations of all queues that settings, flows and triggers name."""
     steps = {settings.queue, settings.long_queue}
-    for flow in flows_of(settings.modules):
+    for flow in flows:
         steps |= {options.queue for options in flow.definition.options.values() if options.queue}
     for name in sorted(steps):
         yield topology.step_queue(name, is_amqp=True)
     dead = topology.dead_letters(settings.trigger_queue)
     yield topology.dead_trigger_queue(dead)
-    own = {trigger.queue for trigger in triggers_of(settings.modules)}
+    own = {trigger.queue for trigger in triggers}
     for name in sorted({settings.trigger_queue, *own}):
         yield topology.trigger_queue(name, dead=dead)

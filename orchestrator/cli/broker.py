@@ -1,55 +1,51 @@
-"""``orchestrator broker``: exchange, queues and dead letters in RabbitMQ."""
+"""``broker``: exchange, queues and dead letters in RabbitMQ."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from orchestrator.errors import InvalidInput
-from orchestrator.settings import Settings, without_password
+from orchestrator.cli import output
+from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.runtime.triggers import triggers_of
 
 
 @click.group()
 def broker() -> None:
     """Declare what RabbitMQ has to have.
 
-    The broker is named by ORCHESTRATOR_BROKER_URL, the flows whose queues are declared by
-    ORCHESTRATOR_MODULES.
+    The broker is named by ORCHESTRATOR_BROKER_URL.
     """
 
 
 @broker.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common
 @click.pass_context
-def setup(ctx: click.Context, as_json: bool) -> None:
+@pass_desk
+def setup(desk: Desk, ctx: click.Context, *, as_json: bool) -> None:
     """Make the exchange, the queues with their limits, and the queues of dead letters.
 
-    What is there stays as it is, so this may be run by every deployment. A queue of ours that was
-    declared with other arguments is named, and the exit code is 1: delete it while it is empty, and
-    run this again.
+    What is there stays as it is, so every deployment may run this. Queues that your flows and
+    triggers name are made too. One that was declared with other arguments is told, and the exit
+    code is 1: delete it while it is empty, and run this again.
     """
-    from workers import setup as declaring  # noqa: PLC0415 - Celery is loaded only where needed
+    # Celery takes longer to import than most commands to run
+    from workers import setup as declaring  # noqa: PLC0415
 
-    settings = Settings()
-    if settings.broker_url.startswith("filesystem:"):
-        raise InvalidInput(
-            "there is nothing to declare on a broker of files: set ORCHESTRATOR_BROKER_URL to "
-            "RabbitMQ"
-        )
-    declared = declaring.set_up(settings)
-    differing = [one for one in declared if one.state == "differs"]
+    attached = getattr(desk.app, "orchestrator", None)
+    modules = desk.modules or desk.settings.modules
+    triggers = attached.triggers if attached is not None else triggers_of(modules)
+    flows = desk.catalogue.flows.values()
+    declared = declaring.set_up(desk.broker, desk.settings, flows, triggers)
     if as_json:
-        rows = [
-            {"queue": one.queue, "state": one.state, "problem": one.problem or None}
-            for one in declared
-        ]
-        document = {"broker": without_password(settings.broker_url), "queues": rows}
-        click.echo(json.dumps(document, ensure_ascii=False))
+        output.document(
+            {
+                "queues": [
+                    {"queue": one.queue, "state": one.state, "problem": one.problem or None}
+                    for one in declared
+                ]
+            }
+        )
     else:
-        width = max(len(one.queue) for one in declared)
-        for one in declared:
-            click.echo(f"{one.queue:{width}}  {one.state}")
-        for one in differing:
-            click.echo(f"{one.queue} differs: {one.problem}", err=True)
-    ctx.exit(1 if differing else 0)
+        rows = [[one.queue, one.state, one.problem] for one in declared]
+        output.table(["queue", "state", "problem"], rows)
+    ctx.exit(1 if any(one.state == "differs" for one in declared) else 0)
