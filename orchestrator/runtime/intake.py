@@ -73,6 +73,15 @@ class Batch:
     messages: list[StepMessage] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Holder:
+    """Who takes, as far as messages without an id are concerned; see `Intake.take`."""
+
+    session: UUID
+    silent_after: timedelta | None
+    patient: bool
+
+
 class Intake:
     """Takes messages for one process.
 
@@ -202,10 +211,12 @@ def take(
         size = sum(len(message.body) for message in batch)
         within = _STATEMENT + timedelta(seconds=size / _BYTES_PER_SECOND)
         inbox.bound_statements(connection, within=within)
-        # behind a pooler a lock would stay in a session of nobody's
-        if not settings.transaction_pooling and any(not message.has_id for message in batch):
+        # Behind a pooler a lock would stay in a session of nobody's: time has to tell there.
+        silent_after = settings.silent_after if settings.transaction_pooling else None
+        holder = _Holder(session=session, silent_after=silent_after, patient=patient)
+        if silent_after is None and any(not message.has_id for message in batch):
             inbox.lock_session(connection, session)
-        new = _take_ids(connection, batch, session, patient, result)
+        new = _take_ids(connection, batch, holder, result)
         asked = [
             (i, batch[i], _read(batch[i], identity, triggers, settings, refused))
             for i, identity in new.items()
@@ -239,8 +250,7 @@ def take(
 def _take_ids(
     connection: Connection,
     batch: Sequence[ForeignMessage],
-    session: UUID,
-    patient: bool,
+    holder: _Holder,
     result: Batch,
 ) -> dict[int, Identity]:
     """Insert the batch into the inbox; return by its index which message is new, as what."""
@@ -255,14 +265,14 @@ def _take_ids(
         for identity, i in list(wanted.items()):
             if identity.kind != "none":
                 continue
-            known = _look_for_first(connection, batch[i], session, patient)
+            known = _look_for_first(connection, batch[i], holder)
             if known is None:
                 held[identity] = batch[i].delivery
             else:
                 del wanted[identity]
                 result.taken[i] = known
     rows = [(identity, batch[i].content) for identity, i in wanted.items()]
-    fresh = inbox.insert(connection, rows, held=held, holder=session) if rows else set()
+    fresh = inbox.insert(connection, rows, held=held, holder=holder.session) if rows else set()
     new = {i: identity for identity, i in wanted.items() if identity in fresh}
     there = [identity for identity in wanted if identity not in fresh]
     if there:
@@ -283,7 +293,7 @@ def _take_ids(
 
 
 def _look_for_first(
-    connection: Connection, message: ForeignMessage, session: UUID, patient: bool
+    connection: Connection, message: ForeignMessage, holder: _Holder
 ) -> Taken | None:
     """Return what is known of a message without an id; None when it is a new one.
 
@@ -296,13 +306,19 @@ def _look_for_first(
         return Taken(outcome="repeat")
     if not message.redelivered and message.dead is None:
         return None
-    others = inbox.held(connection, message.queue, message.content, session=session)
+    others = inbox.held(
+        connection,
+        message.queue,
+        message.content,
+        session=holder.session,
+        silent_after=holder.silent_after,
+    )
     if not others:
         return None
-    free = next((one for one in others if one.free), None if patient else others[0])
+    free = next((one for one in others if one.free), None if holder.patient else others[0])
     if free is None:
         return Taken(outcome="undecided")
-    inbox.hold(connection, free.key, session=session, delivery=message.delivery)
+    inbox.hold(connection, free.key, session=holder.session, delivery=message.delivery)
     return Taken(outcome="repeat")
 
 

@@ -2,7 +2,8 @@
 
 Of a message without an id the row is kept only until the broker has its acknowledgement. Meanwhile
 it is *held* by the session of the consumer that has the message: as long as that session's advisory
-lock is taken, a second message with the same content is another message.
+lock is taken, a second message with the same content is another message. Behind a pooler that
+shares sessions there are no such locks, and time has to tell.
 """
 
 from __future__ import annotations
@@ -122,17 +123,31 @@ def lock_session(connection: Connection, session: UUID) -> None:
     ).fetchall()
 
 
-def held(connection: Connection, queue: str, content: str, *, session: UUID) -> list[Held]:
-    """Return, oldest first, what other sessions hold of this content; the rows stay locked."""
+def held(
+    connection: Connection,
+    queue: str,
+    content: str,
+    *,
+    session: UUID,
+    silent_after: timedelta | None,
+) -> list[Held]:
+    """Return, oldest first, what other sessions hold of this content; the rows stay locked.
+
+    Args:
+        silent_after: where sessions have no locks, behind a pooler: how long after it was taken a
+            message is acknowledged, or its session is over.
+    """
     rows = connection.execute(
         f"""
         SELECT h.queue, h.kind, h.app_id, h.message_id,
-               pg_try_advisory_xact_lock_shared({_LOCK_KEY.format("h.holder")})
+               CASE WHEN %s::interval IS NULL
+                    THEN pg_try_advisory_xact_lock_shared({_LOCK_KEY.format("h.holder")})
+                    ELSE h.taken_at < orchestrator.now() - %s::interval END
           FROM (SELECT * FROM orchestrator.inbox
                  WHERE queue = %s AND content = %s AND holder IS NOT NULL AND holder <> %s
                  ORDER BY taken_at, message_id FOR UPDATE) h
         """,  # noqa: S608  # a constant
-        (queue, content, session),
+        (silent_after, silent_after, queue, content, session),
     ).fetchall()
     return [Held(key=(row[0], row[1], row[2], row[3]), free=row[4]) for row in rows]
 
@@ -150,7 +165,7 @@ def of_delivery(connection: Connection, queue: str, content: str, delivery: UUID
 def hold(connection: Connection, key: Key, *, session: UUID, delivery: UUID) -> None:
     """Hold a message without an id in another session, as this delivery."""
     connection.execute(
-        "UPDATE orchestrator.inbox SET holder = %s, delivery = %s"
+        "UPDATE orchestrator.inbox SET holder = %s, delivery = %s, taken_at = orchestrator.now()"
         " WHERE queue = %s AND kind = %s AND app_id = %s AND message_id = %s",
         (session, delivery, *key),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -158,6 +159,23 @@ def test_what_a_living_consumer_holds_leaves_an_equal_redelivered_one_undecided(
     stuck = message(request(9))
     consumer.outcomes(stuck)
     assert other.outcomes(message(request(9), redelivered=True), patient=False) == ["repeat"]
+
+
+def test_behind_a_pooler_time_tells_whether_a_message_was_acknowledged(
+    open_lab: Callable[..., Lab],
+) -> None:
+    lab = open_lab(transaction_pooling=True, silent_after="10s")
+    lab.database.run(lab.catalogue.register)
+    consumer, other = Consumer(lab), Consumer(lab)
+    consumer.outcomes(message())
+    again = message(redelivered=True)
+
+    assert other.outcomes(again) == ["undecided"]
+    other.database.move_clock(timedelta(seconds=11))
+    assert other.outcomes(again) == ["repeat"]
+    assert executions(lab) == 1
+    consumer.die()
+    other.die()
 
 
 def test_what_the_broker_adds_to_a_message_does_not_make_it_another(

@@ -44,6 +44,15 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "kind": "output",
         "value": "1",
     },
+    "inbox": {
+        "queue": "q",
+        "kind": "message",
+        "message_id": "m",
+        "content": "0",
+        "taken_at": "now",
+    },
+    "quarantine": {"at": "now", "reason": "deaths", "detail": "{}"},
+    "replies": {"execution_id": "a" * 32, "reply_to": "q"},
     "journal": {"execution_id": "a" * 32, "at": "now", "position": 1, "kind": "started"},
     "workers": {
         "id": "b" * 32,
@@ -229,6 +238,12 @@ def test_a_message_counts_as_sent_when_its_newest_number_is_confirmed(
         *(("steps_lawful", "steps", {"status": str(status)}) for status in ENDED_STATUSES),
         ("payloads_kind", "payloads", {"kind": "input"}),
         ("workers_died", "workers", {"died": True}),
+        ("inbox_kind", "inbox", {"kind": "guess"}),
+        ("inbox_held", "inbox", {"holder": "b" * 32}),
+        ("quarantine_message", "quarantine", {"queue": "q"}),
+        ("quarantine_message", "quarantine", {"body": b"{}"}),
+        ("quarantine_ended", "quarantine", {"released_at": "now", "dropped_at": "now"}),
+        ("replies_answered", "replies", {"attend_at": "now", "answered_at": "now"}),
     ],
 )
 def test_a_row_that_must_not_be_is_refused(
@@ -252,6 +267,8 @@ def test_a_row_that_must_not_be_is_refused(
         ("steps_pkey", "steps", {"queue": "other"}),
         ("payloads_pkey", "payloads", {"value": "2"}),
         ("journal_pkey", "journal", {"kind": "paused"}),
+        ("inbox_pkey", "inbox", {"content": "1"}),
+        ("replies_pkey", "replies", {"tries": 1}),
     ],
 )
 def test_what_is_unique_is_refused_the_second_time(
