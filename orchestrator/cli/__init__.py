@@ -6,6 +6,7 @@ The same commands stand under ``celery -A workers.app flow``; see `orchestrator.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,6 +81,8 @@ def _one_line(error: BaseException) -> str:
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Durable flows on Celery and PostgreSQL."""
+    # what a command says itself must not be said by the log as well
+    logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     if ctx.obj is None:
         ctx.obj = Desk()
         ctx.call_on_close(ctx.obj.close)

@@ -38,6 +38,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: A person waits: an outage of the database is told after so long.
 PATIENCE = timedelta(seconds=5)
+#: So long the end of a command waits for the broker's confirms, in seconds.
+_CONFIRMS = 2.0
 
 
 class Desk:
@@ -52,6 +54,7 @@ class Desk:
         self.app = app
         self.modules: list[str] = []
         self._crew = getattr(app, "orchestrator", None)
+        self._unconfirmed = 0
 
     @cached_property
     def settings(self) -> Settings:
@@ -148,21 +151,34 @@ class Desk:
         raise InvalidInput(f"the modules hold no flow {name!r}{hint}")
 
     def _publish(self, messages: Sequence[StepMessage]) -> None:
+        self._unconfirmed += len(messages)
         self.sender.publish(messages)
 
     def _collect(self, timeout: float) -> list[StepMessage]:
-        return self.sender.collect(timeout) if self._sends else []
+        confirmed = self.sender.collect(timeout) if self._sends else []
+        self._unconfirmed -= len(confirmed)
+        return confirmed
 
     @property
     def _sends(self) -> bool:
         return "sender" in self.__dict__
 
+    def error(self, message: str, **_: Any) -> None:
+        """Say what Celery has against an option of ours: it asks whatever a command shares."""
+        click.echo(click.unstyle(message), err=True)
+
     def close(self) -> None:
         """Confirm what was sent and close what was opened."""
         if self._sends:
             with suppress(OrchestratorError):  # the sweeps send again what is not marked
-                self.orchestrator.flush()
+                self.orchestrator.flush(_CONFIRMS)
             self.sender.close()
+            if self._unconfirmed > 0:
+                click.echo(
+                    "Note: the broker has not confirmed what was sent; it is stored, and workers "
+                    "send it when the broker takes it.",
+                    err=True,
+                )
         if "database" in self.__dict__:
             self.database.close()
 

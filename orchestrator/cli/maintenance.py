@@ -14,7 +14,7 @@ from orchestrator.cli.desk import Desk, common, pass_desk
 from orchestrator.cli.parameters import Duration
 from orchestrator.errors import NotFound, Unavailable
 from orchestrator.flow.functions import near_miss
-from orchestrator.runtime import overview, sweeps
+from orchestrator.runtime import events, overview, sweeps
 from orchestrator.runtime.incarnations import DeathWatch
 from orchestrator.store.overview import QueueTally
 
@@ -51,9 +51,9 @@ def queue_depth(desk: Desk, *, queue: str | None, as_json: bool) -> None:
 def sweep(desk: Desk, *, name: str | None, as_json: bool) -> None:
     """Do once what beat and the workers' pumps do: all of it, or the sweep NAME.
 
-    redrive sends what is due or unsent; recover looks for workers that died on this machine; expire
-    deletes what ended long ago. Expired leases are left to workers, who know whether the database
-    was away.
+    recover looks for workers that died on this machine; relay delivers what executions tell each
+    other; redrive sends what is due or unsent; expire deletes what ended long ago. Expired leases
+    are left to workers, who know whether the database was away.
     """
     if name is not None and name not in _SWEEPS:
         hint = near_miss(name, _SWEEPS) or f"; there are {', '.join(_SWEEPS)}"
@@ -160,6 +160,13 @@ def _redrive(desk: Desk) -> int:
     return total + looked
 
 
+def _relay(desk: Desk) -> int:
+    messages, handled = events.deliver_all(desk.database, desk.known, desk.settings)
+    if messages:
+        desk.sender.publish(messages)
+    return handled
+
+
 def _recover(desk: Desk) -> int:
     watch = DeathWatch(confirmed_broker="amqp" in desk.settings.broker_url.partition("://")[0])
     return len(desk.database.run(watch.look, steady=False))
@@ -167,7 +174,14 @@ def _recover(desk: Desk) -> int:
 
 def _expire(desk: Desk) -> int:
     total = 0
-    for batch in (sweeps.expire_completed, sweeps.expire_keys, sweeps.forget_incarnations):
+    batches = (
+        sweeps.expire_completed,
+        sweeps.expire_keys,
+        sweeps.expire_inbox,
+        sweeps.expire_quarantine,
+        sweeps.forget_incarnations,
+    )
+    for batch in batches:
         while (deleted := desk.database.run(batch, desk.settings)) > 0:
             total += deleted
     return total
@@ -175,11 +189,13 @@ def _expire(desk: Desk) -> int:
 
 _SWEEPS: Mapping[str, Callable[[Desk], int]] = {
     "recover": _recover,
+    "relay": _relay,
     "redrive": _redrive,
     "expire": _expire,
 }
 _COUNTED: Mapping[str, str] = {
     "recover": "{} dead worker processes found",
+    "relay": "{} events between executions delivered",
     "redrive": "{} rows looked at",
     "expire": "{} rows deleted",
 }

@@ -12,7 +12,7 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, pass_desk
 from orchestrator.errors import OrchestratorError
-from orchestrator.runtime import places, start
+from orchestrator.runtime import places
 from orchestrator.runtime import quarantine as runtime
 from orchestrator.runtime.foreign import body_text
 from orchestrator.store.quarantine import SetAside
@@ -121,17 +121,8 @@ def release(
         if found.queue is None and found.execution_id is not None:
             desk.orchestrator.retry(found.execution_id, actor=actor)
             return {"execution": found.execution_id, "started": False}
-        execution, started, messages = desk.database.run(
-            runtime.release,
-            desk.known,
-            desk.settings,
-            number,
-            execution_id=start.new_id(),
-            body=repaired,
-            actor=actor,
-        )
-        desk.sender.publish(messages)
-        return {"execution": execution, "started": started}
+        handle = desk.orchestrator.release(number, body=repaired, actor=actor)
+        return {"execution": handle.execution_id, "started": handle.created}
 
     _each(numbers, "release", act, as_json=as_json)
 
@@ -145,7 +136,7 @@ def drop(desk: Desk, *, numbers: Sequence[int], actor: str, as_json: bool) -> No
     """Give messages up: what they asked for will not be done."""
 
     def act(number: int) -> dict[str, Any]:
-        return {"dropped": desk.database.run(runtime.drop, number, actor=actor)}
+        return {"dropped": desk.orchestrator.drop(number, actor=actor)}
 
     _each(numbers, "drop", act, as_json=as_json)
 

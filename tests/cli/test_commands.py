@@ -68,6 +68,42 @@ def test_a_database_that_is_away_is_named_without_its_password():
     assert refused.stdout == ""
 
 
+@pytest.mark.parametrize("words", [("list",), ("show", "o-1"), ("cancel", "o-1"), ("top",)])
+def test_a_database_that_is_away_is_no_traceback_for_any_command(words):
+    refused = orchestrator(*words, database_url="postgresql://127.0.0.1:1/nowhere")
+
+    assert refused.returncode == 1
+    assert "the database postgresql://127.0.0.1:1/nowhere did not serve" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert refused.stdout == ""
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "o-1"), ("retry", "o-1"), ("purge",)])
+def test_a_database_without_our_schema_is_told_to_be_migrated(words, empty_database_url):
+    refused = orchestrator(*words, database_url=empty_database_url)
+
+    assert refused.returncode == 1
+    assert "run `orchestrator db upgrade`" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_an_act_is_done_though_the_broker_is_away(database_url):
+    services = {"database_url": database_url, "broker_url": "amqp://127.0.0.1:1//"}
+    modules = {"modules": "tests.runtime.flows"}
+    words = ("start", "chain", "--input", '{"n": 1}', "--key", "o-1", "--json")
+    started = orchestrator(*words, **services, **modules)
+
+    cancelled = orchestrator("cancel", "o-1", "--json", **services)
+    depth = orchestrator("queue-depth", "--json", **services)
+
+    assert json.loads(started.stdout)["created"] is True
+    assert json.loads(cancelled.stdout)["executions"][0]["status"] == "cancelled"
+    assert depth.returncode == 1, "half of the answer is missing"
+    assert "cannot be reached" in json.loads(depth.stdout)["broker_problem"]
+    assert started.stderr.startswith("Note: the broker has not confirmed what was sent")
+    assert (cancelled.stderr, depth.stderr) == ("", "")
+
+
 def test_upgrade_brings_an_empty_database_up_to_date_and_then_has_nothing_to_do(empty_database_url):
     before = json.loads(
         orchestrator("db", "status", "--json", database_url=empty_database_url).stdout

@@ -97,5 +97,5 @@ def test_a_sweep_by_hand_sends_what_is_unsent(terminal: Terminal, lab: Lab) -> N
     assert done["sweeps"][0]["count"] == 1
     assert [message.address.execution_id for message in lab.mail] == [handle.execution_id]
     assert [line["sweep"] for line in terminal.json("sweep")["sweeps"]] == [
-        *("recover", "redrive", "expire")
+        *("recover", "relay", "redrive", "expire")
     ]
