@@ -144,7 +144,8 @@ class Flow(Authored[P, R_co]):
         return drawing.dot(self.definition.graph, states, title=self.name)
 
     def __repr__(self) -> str:
-        return f"<flow {self.name} version {self.definition.version}>"
+        known = vars(self).get("definition")  # a flow that is refused has none
+        return f"<flow {self.name} version {known.version}>" if known else f"<flow {self.name}>"
 
     @overload
     def options(

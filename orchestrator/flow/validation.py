@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from orchestrator.errors import DefinitionError, InvalidInput
@@ -32,6 +33,14 @@ MAX_NAME = 63
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FUNCTION = re.compile(r"[^\s:]+:[^\s:]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The nodes of a level, and those of them that handle another."""
+
+    nodes: frozenset[str]
+    handlers: frozenset[str]
 
 
 def name_problem(name: str) -> str | None:
@@ -96,30 +105,35 @@ def _own(graph: Graph) -> Iterator[str]:
             yield f"the parameter {param!r} is not an identifier"
     for name in _twice(node.name for node in graph.nodes):
         yield f"the name {name!r} is used twice"
-    names = {node.name for node in graph.nodes}
+    level = _Names(
+        frozenset(node.name for node in graph.nodes),
+        frozenset(n.name for n in graph.nodes if isinstance(n, StepNode) and n.handles),
+    )
     for node in graph.nodes:
-        for problem in _node(node, graph, names):
+        for problem in _node(node, graph, level):
             yield f"step {node.name!r}: {problem}"
     if graph.result is not None:
-        for problem in _references(graph.result, graph, names):
+        for problem in _references(graph.result, graph, level):
             yield f"the result: {problem}"
         if any(isinstance(leaf, Failure) for leaf in leaves(graph.result)):
             yield "the result: a failure is given to its handler only"
 
 
-def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
+def _node(node: Node, graph: Graph, level: _Names) -> Iterator[str]:
     problem = name_problem(node.name)
     if problem:
         yield problem
     handles = node.handles if isinstance(node, StepNode) else None
     for binding in (*node.bindings, *node.conditions):
-        yield from _references(binding, graph, names)
+        yield from _references(binding, graph, level)
         for leaf in leaves(binding):
             if isinstance(leaf, Failure) and leaf.node != handles:
                 yield f"it takes the failure of {leaf.node!r}, which it does not handle"
     for name in node.after:
-        if name not in names:
+        if name not in level.nodes:
             yield f"after={name!r} is no step of this level"
+        elif name in level.handlers:
+            yield f"after={name!r} is a handler: name the step that it handles"
     match node:
         case StepNode():
             if not _FUNCTION.fullmatch(node.function):
@@ -127,8 +141,10 @@ def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
             for name in _twice(name for name, _ in node.arguments):
                 yield f"the argument {name!r} is given twice"
             if node.handles is not None:
-                yield from _handled(node, node.handles, graph, names)
+                yield from _handled(node, node.handles, graph, level)
         case EachNode():
+            if not 0 <= node.accept <= 1:
+                yield f"accept={node.accept} is no share of items, from 0 to 1"
             yield from _bound_parameters(node)
         case MergeNode():
             yield from _merged(node)
@@ -150,13 +166,20 @@ def _node(node: Node, graph: Graph, names: set[str]) -> Iterator[str]:
                 yield f"the argument {name!r} is given twice"
 
 
-def _handled(node: StepNode, of: str, graph: Graph, names: set[str]) -> Iterator[str]:
-    if of not in names:
+def _handled(node: StepNode, of: str, graph: Graph, level: _Names) -> Iterator[str]:
+    if of not in level.nodes:
         yield f"it handles {of!r}, which is no step of this level"
         return
     other = next(other for other in graph.nodes if other.name == of)
     if not isinstance(other, StepNode | CallNode) or getattr(other, "handles", None) is not None:
         yield f"it handles {of!r}, but only a step or a call that handles nothing has a handler"
+    if node.after or node.conditions:
+        yield f"it handles {of!r} and is ordered by its failure alone, without after or conditions"
+    earlier = {of, *graph.dependencies(of)} if of in graph else set()
+    for binding in node.bindings:
+        for leaf in leaves(binding):
+            if isinstance(leaf, Output) and leaf.node not in earlier - {of}:
+                yield f"it uses {leaf.node!r}, which {of!r} does not wait for"
     rivals = [n.name for n in graph.nodes if isinstance(n, StepNode) and n.handles == of]
     if rivals[0] != node.name:
         yield f"{of!r} has the handler {rivals[0]!r} already"
@@ -189,15 +212,17 @@ def _bound_parameters(node: EachNode) -> Iterator[str]:
         yield f"the body's parameter {name!r} is not bound"
 
 
-def _references(binding: Binding, graph: Graph, names: set[str]) -> Iterator[str]:
+def _references(binding: Binding, graph: Graph, level: _Names) -> Iterator[str]:
     if _nesting(binding) > MAX_BINDING_DEPTH:
         yield f"an expression is nested deeper than {MAX_BINDING_DEPTH} levels"
     for leaf in leaves(binding):
         match leaf:
             case Param(name) if name not in graph.params:
                 yield f"there is no parameter {name!r}"
-            case Output(node) if node not in names:
+            case Output(node) if node not in level.nodes:
                 yield f"it refers to {node!r}, which is no step of this level"
+            case Output(node) if node in level.handlers:
+                yield f"it refers to {node!r}, a handler: refer to the step that it handles"
             case _:
                 pass
 

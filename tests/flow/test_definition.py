@@ -10,6 +10,7 @@ from hypothesis import given
 
 from orchestrator import codec
 from orchestrator.errors import DefinitionError
+from orchestrator.flow.bindings import Binding, Failure, Not
 from orchestrator.flow.definition import (
     Definition,
     DictOf,
@@ -22,6 +23,7 @@ from orchestrator.flow.definition import (
     StepOptions,
     fingerprint,
 )
+from orchestrator.flow.graph import CallNode, MergeNode, SignalNode, SleepNode
 from orchestrator.flow.retry import Retry
 from tests.flow.simulator import Counts, counted_graphs, law
 
@@ -35,6 +37,29 @@ def each(name: str, body: Graph, item: str = "x", **shared: Any) -> EachNode:
 
 
 BODY = Graph(("x",), (StepNode("parse", "shop:f", (("x", Param("x")),)),), Output("parse"))
+
+
+def with_handler(
+    argument: tuple[str, Any] = ("e", Failure("a")),
+    *,
+    handles: str = "a",
+    more: StepNode | None = None,
+    result: Any = None,
+    **placed: Any,
+) -> Graph:
+    handler = StepNode("b", "m:f", (argument,), handles=handles, **placed)
+    others = () if more is None else (more,)
+    return Graph((), (step("z"), step("a"), handler, *others), result)
+
+
+def merge(inputs: tuple[str, ...], **what: Any) -> Graph:
+    return Graph((), (step("a"), step("b"), MergeNode("m", inputs, **what)))
+
+
+def deep(binding: Binding) -> Binding:
+    for _ in range(33):
+        binding = Not(binding)
+    return binding
 
 
 @law
@@ -173,6 +198,42 @@ def test_numbers_that_jsonb_rewrites_do_not_change_the_fingerprint_of_a_stored_g
             "step 'a': the body's parameter 'y' is not bound",
         ),
         (Graph((), tuple(step(f"s{i}") for i in range(1_001))), "1001 steps, at most 1000"),
+        (with_handler(handles="c"), "step 'b': it handles 'c', which is no step of this level"),
+        (with_handler(handles="b"), "but only a step or a call that handles nothing has a handler"),
+        (with_handler(after=("a",)), "ordered by its failure alone, without after or conditions"),
+        (with_handler(conditions=(Output("a"),)), "without after or conditions"),
+        (with_handler(("e", Output("z"))), "step 'b': it uses 'z', which 'a' does not wait for"),
+        (
+            with_handler(("e", Failure("z"))),
+            "it takes the failure of 'z', which it does not handle",
+        ),
+        (
+            with_handler(more=StepNode("c", "m:f", handles="a")),
+            "step 'c': 'a' has the handler 'b' already",
+        ),
+        (with_handler(more=step("c", "b")), "step 'c': it refers to 'b', a handler: refer to the"),
+        (with_handler(more=step("c", after=("b",))), "after='b' is a handler: name the step"),
+        (with_handler(result=Failure("a")), "the result: a failure is given to its handler only"),
+        (merge(("a", "a")), "step 'm': the input 'a' is given twice"),
+        (merge(("a", "c")), "step 'm': it refers to 'c', which is no step of this level"),
+        (merge(("a", "b"), wanted=3, single=False), "step 'm': it waits for 3 of 2 inputs"),
+        (merge(("a", "b"), wanted=2), "it waits for 2 inputs and cannot have the value of a"),
+        (Graph((), (SignalNode("a", ""),)), "step 'a': the signal it waits for has no name"),
+        (Graph((), (SignalNode("a", "x", within="3x"),)), "step 'a': within: '3x' is not a"),
+        (Graph((), (SleepNode("a"),)), "it sleeps for a duration or until a moment, one of them"),
+        (Graph((), (SleepNode("a", lasts="1s", until=Literal(1)),)), "one of them"),
+        (Graph((), (SleepNode("a", lasts="soon"),)), "step 'a': sleep: 'soon' is not a duration"),
+        (Graph((), (CallNode("a", "no name"),)), "the flow it calls: the name 'no name' may hold"),
+        (
+            Graph((), (EachNode("a", Literal([]), "x", BODY, accept=1.5),)),
+            "step 'a': accept=1.5 is no share of items",
+        ),
+        (
+            Graph((), (StepNode("a", "m:f", conditions=(Output("b"),)),)),
+            "step 'a': it refers to 'b', which is no step",
+        ),
+        (Graph((), (StepNode("a", "m:f", conditions=(Output("a"),)),)), "wait for each other"),
+        (Graph((), (step("a"),), deep(Param("x"))), "nested deeper than 32 levels"),
     ],
 )
 def test_a_graph_that_cannot_run_to_its_end_is_refused(graph: Graph, problem: str) -> None:
