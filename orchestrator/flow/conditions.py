@@ -29,8 +29,8 @@ B = TypeVar("B")
 def when(condition: object) -> AbstractContextManager[None]:
     """Open a block whose steps run only if the condition is true when the flow runs.
 
-    ``condition`` is a comparison of promises, one of its parts joined by ``&`` and ``|``, or a
-    promise itself, which counts as Python would count its value. A missing value counts as false.
+    ``condition`` is a comparison of promises, several joined by ``&`` and ``|``, or a promise
+    itself, which counts as Python would count its value. A missing value counts as false.
     """
     active = recording.active("when(...)")
     return _Opened(active, _condition(active, condition), leads=True)

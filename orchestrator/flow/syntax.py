@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import textwrap
 from collections.abc import Iterator
 from types import FunctionType
 
@@ -76,7 +75,9 @@ def _source(function: FunctionType) -> tuple[ast.FunctionDef | ast.AsyncFunction
     """The syntax tree of a function and its first line; None if the source cannot be had."""
     try:
         lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
+        if lines[0][:1].isspace():  # dedenting would stumble over texts of several lines
+            lines, first = ["if True:\n", *lines], first - 1
+        tree = ast.parse("".join(lines))
     except (OSError, TypeError, SyntaxError):
         return None, 0
     return next((n for n in ast.walk(tree) if isinstance(n, _FUNCTIONS)), None), first
@@ -85,7 +86,7 @@ def _source(function: FunctionType) -> tuple[ast.FunctionDef | ast.AsyncFunction
 def _problem(node: ast.AST) -> str | None:
     match node:
         case ast.Compare(ops=ops) if any(isinstance(op, ast.Is | ast.IsNot) for op in ops):
-            return "'is' compares the promise, not its value: write == None, != None or missing(x)"
+            return "'is' compares the promise, not its value: write missing(x), == None or != None"
         case ast.Call(func=ast.Name(id="isinstance" | "issubclass" as name)):
             return f"'{name}' asks the promise, not its value: compare a field, or ask in a step"
         case ast.Try() | ast.TryStar():

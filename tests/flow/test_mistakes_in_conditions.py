@@ -307,7 +307,7 @@ def a_result_from_a_block(order: Order) -> str:
 # Syntax
 
 
-@mistake("'is' compares the promise, not its value", "write == None")
+@mistake("'is' compares the promise, not its value", "write missing(x), == None")
 def an_is(order: Order) -> None:
     if order.note is None:  # <-
         charge(order)
@@ -391,6 +391,24 @@ def test_all_mistakes_of_a_flow_come_in_one_error_in_the_order_of_lines() -> Non
     assert lines == [1, 2, 3, 4, 7, 9]
     told = ["'totl'", "'try'", "missing a required", "'is_large'", "looped over", "computed with"]
     assert [part in problem for part, problem in zip(told, problems, strict=True)] == [True] * 6
+
+
+def test_the_source_of_a_flow_inside_of_a_function_is_checked_whatever_its_texts_look_like() -> (
+    None
+):
+    def body(order: Order) -> None:
+        text = """
+this line is not indented
+"""
+        if order.note is None:
+            tell(text)
+        charge(order)
+
+    with pytest.raises(DefinitionError) as refused:
+        flow(body)
+
+    line = body.__code__.co_firstlineno + 4
+    assert f"{__file__}:{line}: 'is' compares the promise" in str(refused.value)
 
 
 def test_what_follows_from_a_mistake_is_no_mistake_of_its_own() -> None:
