@@ -138,5 +138,5 @@ def test_a_folder_as_broker_gives_the_options_of_its_transport(tmp_path: Path) -
 
 def test_only_behind_a_pooler_silence_has_to_be_longer_than_beats() -> None:
     assert Settings(beat_interval="20s", outage_guard="60s").silent_after == timedelta(seconds=10)
-    with pytest.raises(InvalidInput, match="silent_after .* at least two beats"):
+    with pytest.raises(InvalidInput, match=r"silent_after .* at least two beats"):
         Settings(beat_interval="6s", transaction_pooling=True)
