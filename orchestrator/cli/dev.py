@@ -20,6 +20,8 @@ from orchestrator.cli.processes import Member, Team, orderly_end
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.store import migrate
 
+#: What beat asks for every second is not what a developer looks for.
+_NOISE = ("Sending due task", "Task orchestrator.")
 _LOOK = 0.3  # seconds between two looks at logs and files
 
 
@@ -122,7 +124,7 @@ def _relay(member: Member, read: dict[str, int]) -> None:
     whole = data[: data.rfind(b"\n") + 1]
     read[member.name] = read.get(member.name, 0) + len(whole)
     for line in whole.decode("utf-8", "replace").splitlines():
-        if line.strip():
+        if line.strip() and not any(word in line for word in _NOISE):
             click.echo(f"{member.name}: {output.clean(line)}")
     if whole:
         sys.stdout.flush()

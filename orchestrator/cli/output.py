@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -165,12 +166,20 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
 
 @contextmanager
 def busy(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on a terminal that something of unknown length goes on."""
+    """Show on a terminal that something goes on, once it takes longer than a second."""
     if quiet or not sys.stderr.isatty():
         yield
         return
-    with console(stderr=True).status(what):
+    status = console(stderr=True).status(what)
+    begin = threading.Timer(_PATIENCE, status.start)
+    begin.daemon = True
+    begin.start()
+    try:
         yield
+    finally:
+        begin.cancel()
+        begin.join()
+        status.stop()
 
 
 # -- words -----------------------------------------------------------------------------------------

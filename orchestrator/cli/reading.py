@@ -125,7 +125,7 @@ def history(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> N
                 line["kind"],
                 _place(line),
                 line["actor"],
-                output.shortened(_told(line["data"]), _CELL),
+                output.shortened(_detail(line["data"]), _CELL),
             ]
             for line in lines
         ],
@@ -390,7 +390,8 @@ def _named(facts: ExecutionFacts) -> str:
 
 def _next(answer: Answer) -> str:
     command = f" -> orchestrator {answer.command}" if answer.command is not None else ""
-    until = f" (at {output.moment(answer.until)})" if answer.until is not None else ""
+    said = answer.until is None or "UTC" in answer.next
+    until = "" if said else f" (at {output.moment(answer.until)} UTC)"
     return f"{answer.next}{until}{command}"
 
 
@@ -401,6 +402,18 @@ def _place(line: Mapping[str, Any]) -> str | None:
 def _error(step: StepSituation) -> str:
     error = step.error or {}
     return f"{error.get('kind')}: {error.get('message')}" if error else ""
+
+
+def _detail(data: Any) -> str:
+    """Tell what a line of history says beside its kind, an error first and as a sentence."""
+    if not isinstance(data, dict):
+        return _told(data)
+    rest = {name: value for name, value in data.items() if name != "error"}
+    error = data.get("error")
+    if not isinstance(error, dict):
+        return _told(rest) if rest else ""
+    attempt = f" (attempt {data['attempt']})" if data.get("attempt", 1) != 1 else ""
+    return f"{error.get('kind')}: {error.get('message')}{attempt}"
 
 
 def _seconds(step: StepSituation) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,13 +12,9 @@ from sqlalchemy import and_, case, func, or_, select
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.store import tables
+from orchestrator.store.situation import living
 
-_executions, _definitions, _steps, _workers = (
-    tables.executions,
-    tables.definitions,
-    tables.steps,
-    tables.workers,
-)
+_executions, _definitions, _steps = tables.executions, tables.definitions, tables.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +143,8 @@ def queues(connection: CoreConnection) -> list[QueueTally]:
 
 def consumers(connection: CoreConnection) -> dict[str, int]:
     """Return by queue how many worker processes run its steps."""
-    queue = func.unnest(_workers.c.queues).label("queue")
-    inner = (
-        select(queue)
-        .where(_workers.c.ended_at.is_(None), func.cardinality(_workers.c.functions) > 0)
-        .subquery()
-    )
-    query = select(inner.c.queue, func.count()).group_by(inner.c.queue)
-    return {row[0]: row[1] for row in connection.execute(query)}
+    steps_run = [one for one in living(connection) if one.functions]
+    return dict(Counter(queue for one in steps_run for queue in one.queues))
 
 
 def open_executions(connection: CoreConnection) -> int:

@@ -181,10 +181,19 @@ def tally(connection: CoreConnection, execution_id: UUID) -> list[StepTally]:
 
 
 def living(connection: CoreConnection) -> list[Living]:
-    """Return the worker processes that have not ended, the oldest first."""
-    names = ("id", "parent", "host", "pid", "queues", "functions", "started_at", "beat_at")
+    """Return the worker processes that have not ended, the oldest first.
+
+    Messages for the processes of a pool are consumed by its main process: its queues are theirs.
+    """
+    main = _workers.alias("main")
+    own = func.cardinality(_workers.c.queues) > 0
     query = (
-        select(*(_workers.c[name] for name in names))
+        select(
+            *(_workers.c[name] for name in ("id", "parent", "host", "pid")),
+            case((own, _workers.c.queues), else_=main.c.queues).label("queues"),
+            *(_workers.c[name] for name in ("functions", "started_at", "beat_at")),
+        )
+        .select_from(_workers.outerjoin(main, main.c.id == _workers.c.parent))
         .where(_workers.c.ended_at.is_(None))
         .order_by(_workers.c.id)
     )
@@ -192,7 +201,7 @@ def living(connection: CoreConnection) -> list[Living]:
         Living(
             **{
                 **row,
-                "queues": tuple(row["queues"]),
+                "queues": tuple(row["queues"] or ()),
                 "functions": tuple(row["functions"]),
             }
         )

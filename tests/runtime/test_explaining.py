@@ -21,9 +21,10 @@ from orchestrator.flow.graph import (
 )
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts, StepAddress
-from orchestrator.runtime import inspection
+from orchestrator.runtime import inspection, overview
 from orchestrator.runtime.answers import Situation
 from orchestrator.runtime.explaining import Explanation, explain
+from orchestrator.runtime.incarnations import Incarnation
 from orchestrator.store.situation import Holder, Living, StepSituation
 from tests.runtime import flows
 from tests.runtime.lab import Lab
@@ -295,3 +296,18 @@ def test_a_join_names_the_steps_that_have_not_arrived(lab: Lab) -> None:
     [join] = [answer for answer in found.steps if answer.step == "add"]
     assert join.code == "join-waits"
     assert "(third: ready)" in join.why or "(second: ready)" in join.why
+
+
+def test_processes_of_a_pool_consume_what_their_main_process_does(lab: Lab) -> None:
+    main = Incarnation(lab.database, queues=["orchestrator"], functions=())
+    child = Incarnation(lab.database, queues=(), functions=lab.catalogue.functions, parent=main.id)
+    handle = lab.start(flows.chain, 1)
+    lab.mark(lab.mail[0])
+
+    found = inspection.explain(lab.database, lab.catalogue, handle.execution_id)
+
+    assert found.whole.code == "unclaimed"
+    [queue] = overview.queues(lab.database)
+    assert (queue.queue, queue.waiting, queue.consumers) == ("orchestrator", 1, 1)
+    for one in (child, main):
+        one.end()
