@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_docs import blocks
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MISUSE = HERE / "misuse.py"
@@ -30,9 +32,14 @@ def pinned(own: str) -> set[tuple[int, str]]:
 
 
 @pytest.mark.req("E6")
-def test_mypy_strict_accepts_the_examples_and_refuses_each_misuse_by_line_and_code() -> None:
+def test_mypy_strict_accepts_the_examples_and_refuses_each_misuse_by_line_and_code(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "writing_flows.py"
+    page.write_text("\n\n".join(blocks(ROOT / "docs" / "writing-flows.md")), "utf-8")
+    files = map(str, [*ACCEPTED, page, MISUSE])
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-pretty", *map(str, [*ACCEPTED, MISUSE])],
+        [sys.executable, "-m", "mypy", "--strict", "--no-pretty", *files],
         cwd=ROOT,
         capture_output=True,
         text=True,
