@@ -13,7 +13,7 @@ from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime import operate, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
-from tests.runtime import flows
+from tests.runtime import chosen_flows, flows
 from tests.runtime.lab import Lab
 from tests.runtime.test_crash_table import attempt_of
 
@@ -281,3 +281,31 @@ def test_names_that_no_database_holds_are_refused_in_a_sentence(lab: Lab) -> Non
         lab.client.find("single", "a\0b")
     json.dumps(audit(lab, handle))
     assert audit(lab, handle) == []
+
+
+def test_a_signal_that_never_comes_is_completed_by_hand(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.patient, 1)
+    lab.drain()
+    [waiting] = [step for step in handle.view().steps if step.status is StepStatus.READY]
+
+    lab.client.complete(handle.id, waiting.address.name, output={"ok": False, "by": "ann"})
+    lab.drain()
+
+    assert handle.result(0) == "noted None"
+    lab.sound(handle)
+
+
+def test_a_child_that_nobody_waits_for_any_more_is_cancelled(lab: Lab) -> None:
+    flows.behave.clear()
+    handle = lab.start(chosen_flows.parent, 2)
+    worker = lab.worker()
+    worker.deliver()
+    [waiting] = [step for step in handle.view().steps if step.child is not None]
+
+    lab.client.complete(handle.id, waiting.address.name, output=7)
+    lab.drain()
+
+    assert handle.view().facts.status is ExecutionStatus.SUCCEEDED
+    child = lab.client.get(str(waiting.child))
+    assert child.facts.status is ExecutionStatus.CANCELLED
+    lab.sound(handle)

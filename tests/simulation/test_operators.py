@@ -1,4 +1,4 @@
-"""The same storm with operators in it: pause, resume, cancel, retry, re-run, hand-back, repair."""
+"""The same storm with operators in it: they pause, cancel, retry, re-run, repair, end steps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.codec import decode, encode
 from orchestrator.errors import Conflict, NotFound
+from orchestrator.flow import planning, reading
+from orchestrator.flow.graph import StepNode
 from orchestrator.handles import Handle
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
-from orchestrator.runtime import attempts, operate
+from orchestrator.runtime import attempts, operate, places, values
 from tests.runtime import flows
 from tests.runtime.lab import Lab, Worker
 from tests.simulation.test_any_schedule import (
@@ -75,7 +78,7 @@ def operate_somehow(
     """An operator does something; what is refused changes nothing."""
     steps = handle.view().steps
     some = chance.choice(steps).address
-    act = chance.randrange(9)
+    act = chance.randrange(11)
     try:
         if act == 0:
             lab.client.pause(handle.id)
@@ -89,11 +92,38 @@ def operate_somehow(
             lab.client.retry(handle.id, from_steps=[(some.name, some.scope)])
         elif act == 7:
             lab.post(lab.database.run(operate.repair, lab.catalogue, some, lab.settings))
+        elif act == 8:
+            lab.client.fail(handle.id, places.text_of(some.name, some.scope))
+        elif act == 9:
+            complete_by_hand(lab, chance, handle)
         else:
             hand_back(lab, chance, crew)
     except (Conflict, NotFound):
         pass
     lab.sound(handle)
+
+
+def complete_by_hand(lab: Lab, chance: random.Random, handle: Handle[Any]) -> None:
+    """An operator does the work of a step, rightly, and says what came of it."""
+    begun = {StepStatus.READY, StepStatus.RUNNING, StepStatus.FAILED}
+    steps = [step.address for step in handle.view().steps if step.status in begun]
+    if not steps:
+        return
+    some = chance.choice(steps)
+    connection = lab.database.hot()
+    graph = lab.catalogue.registered(connection, handle.view().facts.flow).graph
+    node = planning.level(graph, some.scope).node(some.name)
+    if not isinstance(node, StepNode):
+        return
+    found = values.fetch(
+        connection, handle.execution_id, reading.reads(graph, some.name, some.scope)
+    )
+    given = reading.arguments(graph, some.name, some.scope, found)
+    moods = dict(flows.behave)
+    flows.behave.clear()
+    output = lab.catalogue.step(node).body(**{name: decode(text) for name, text in given.items()})
+    flows.behave.update(moods)
+    lab.client.complete(handle.id, places.text_of(some.name, some.scope), output=encode(output))
 
 
 def hand_back(lab: Lab, chance: random.Random, crew: list[Worker]) -> None:
