@@ -34,6 +34,8 @@ LIMIT = 50
 _OPEN, _QUICK, _NONE = 1.0, 0.05, 3.0
 #: How long looks are quick after a message that wants a reply, in seconds.
 _QUICK_FOR = 10.0
+#: A look goes over everybody who waits; the time it takes is waited so many times before the next.
+_REST = 20
 _CONFIRM_WITHIN = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _PERSISTENT = 2
@@ -85,13 +87,16 @@ class Replies:
 
     def _round(self) -> float:
         """Send what is due; return for how many seconds nothing is."""
+        began = time.monotonic()
         due = self._database.run(replies.take_due, again_after=AGAIN_AFTER, limit=LIMIT)
         if due:
             self._send(due)
             return 0.0
-        if time.monotonic() < self._quick_until:
-            return _QUICK
-        return _OPEN if self._database.run(replies.are_open) else _NONE
+        looked = time.monotonic()
+        rest = (looked - began) * _REST
+        if looked < self._quick_until:
+            return max(_QUICK, rest)
+        return max(_OPEN, rest) if self._database.run(replies.are_open) else _NONE
 
     def _send(self, due: Sequence[WantedReply]) -> None:
         left = list(due)

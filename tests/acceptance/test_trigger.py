@@ -214,6 +214,24 @@ def test_messages_survive_a_killed_broker(
     site.sound()
 
 
+def test_pool_processes_that_come_and_go_leave_the_connections_alone(
+    site: Site, program: Foreign
+) -> None:
+    quiet_start = ("--without-mingle", "--without-gossip", "--max-tasks-per-child", "1")
+    worker = site.worker(options=quiet_start)
+    wait_until(lambda: program.consumers() == 1)
+    answers = program.declare()
+
+    for number in range(12):
+        program.publish(request(number), message_id=f"m{number}", reply_to=answers)
+        program.get(answers, timeout=30)
+
+    all_ended(site, 12)
+    assert "pauses" not in worker.log()
+    assert len({call.pid for call in site.ran()}) > 6
+    site.sound()
+
+
 def test_worker_that_was_told_takes_triggers_only(site: Site, program: Foreign) -> None:
     site.worker(queues=[site.settings.trigger_queue])
     wait_until(lambda: program.consumers() == 1)

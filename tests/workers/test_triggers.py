@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import kombu
 import pytest
+from celery import Celery
 
+from orchestrator.errors import DefinitionError
 from orchestrator.runtime import quarantine
 from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.triggers import Trigger
@@ -22,8 +25,10 @@ from tests.services.postgres import PrivatePostgres
 from tests.services.processes import wait_until
 from tests.services.tunnel import Tunnel
 from workers import connect, topology
+from workers.app import attach
+from workers.crew import crew_of
 from workers.replies import Replies
-from workers.triggers import TriggerConsumer
+from workers.triggers import TriggerConsumer, trigger_queues
 
 DEAD = f"{QUEUE}.dead"
 
@@ -288,6 +293,27 @@ def test_a_queue_of_its_own_is_declared_bound_and_mapped(
     wait_until(lambda: publisher.ready("shop.orders") == 0 and count(lab) == 1)
     lab.drain()
     assert lab.client.wait(lab.client.find("single", "o-1"), 0) == 3
+
+
+def attached(*given: Trigger, **held: Trigger) -> Celery:
+    module = types.ModuleType("of_triggers")
+    module.__dict__.update(held)
+    app = Celery("of_triggers", broker="memory://", set_as_current=False)
+    return attach(app, [module], triggers=given, settings=Settings())
+
+
+def test_an_application_takes_the_triggers_of_its_modules_and_those_it_is_given() -> None:
+    crew = crew_of(
+        attached(Trigger(queue="a", flow=flows.single), orders=Trigger(queue="b", flow="report"))
+    )
+
+    assert trigger_queues(crew) == (QUEUE, "a", "b")
+    assert set(crew.catalogue.flows) == {"single"}
+
+
+def test_two_triggers_of_one_queue_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="'a' has two triggers, for the flows"):
+        attached(Trigger(queue="a", flow=flows.single), orders=Trigger(queue="a", flow="report"))
 
 
 # Replies
