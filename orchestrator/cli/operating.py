@@ -97,8 +97,8 @@ def retry(
     Finished steps are not run again unless --from chooses them. With --input the steps that are run
     again get new idempotency keys.
     """
-    if where is not None and not from_steps and not _tells_status(where):
-        where = replace(where, statuses=(ExecutionStatus.FAILED,))  # nothing else can be retried
+    if not from_steps:  # nothing else can be retried
+        where = _meant(where, statuses=(ExecutionStatus.FAILED,))
     wanted = bulk.chosen(desk, executions, flow, where)
     for step in from_steps:
         places.read(step)
@@ -133,7 +133,8 @@ def cancel(desk: Desk, /, **given: Any) -> None:
             return False
         raise Conflict(f"execution {known} is {facts.status}: it cannot be cancelled any more")
 
-    _act_on_many(desk, Verb(name="cancel", done="cancelled", carry_out=carry_out), **given)
+    verb = Verb(name="cancel", done="cancelled", carry_out=carry_out)
+    _act_on_many(desk, verb, open=True, **given)
 
 
 @click.command()
@@ -147,7 +148,8 @@ def pause(desk: Desk, /, **given: Any) -> None:
     def carry_out(known: UUID) -> bool:
         return desk.orchestrator.pause(known, actor=given["actor"])
 
-    _act_on_many(desk, Verb(name="pause", done="paused", carry_out=carry_out), **given)
+    verb = Verb(name="pause", done="paused", carry_out=carry_out)
+    _act_on_many(desk, verb, open=True, paused=False, **given)
 
 
 @click.command()
@@ -161,7 +163,8 @@ def resume(desk: Desk, /, **given: Any) -> None:
     def carry_out(known: UUID) -> bool:
         return desk.orchestrator.resume(known, actor=given["actor"])
 
-    _act_on_many(desk, Verb(name="resume", done="resumed", carry_out=carry_out), **given)
+    verb = Verb(name="resume", done="resumed", carry_out=carry_out)
+    _act_on_many(desk, verb, open=True, paused=True, **given)
 
 
 @click.command()
@@ -236,9 +239,10 @@ def _act_on_many(
     yes: bool,
     actor: str,
     as_json: bool,
+    **meant: Any,
 ) -> None:
     _ = actor  # the verb has it
-    wanted = bulk.chosen(desk, executions, flow, where)
+    wanted = bulk.chosen(desk, executions, flow, _meant(where, **meant))
     if dry_run:
         bulk.rehearse(verb.name, wanted, as_json=as_json)
         return
@@ -276,5 +280,10 @@ def _tell_of_steps(
     output.say(f"{words}; {facts.flow} ({known}) is {status_of(facts)}.")
 
 
-def _tells_status(where: Search) -> bool:
-    return bool(where.statuses) or where.open is not None or where.paused is not None or where.stuck
+def _meant(where: Search | None, **fields: Any) -> Search | None:
+    """Return a condition that says nothing of the status narrowed to what the act is for."""
+    if where is None or where.statuses or where.stuck:
+        return where
+    if where.open is not None or where.paused is not None:
+        return where
+    return replace(where, **fields)

@@ -75,6 +75,20 @@ def test_many_are_chosen_by_a_condition(terminal: Terminal, lab: Lab) -> None:
 
 
 @pytest.mark.req("E12")
+def test_a_condition_without_a_status_means_what_the_act_is_for(
+    terminal: Terminal, lab: Lab
+) -> None:
+    lab.start(flows.chain, 0)
+    lab.drain()
+    for n in range(2):
+        lab.start(flows.chain, n)
+
+    for act, count in (("pause", 2), ("pause", 0), ("resume", 2), ("cancel", 2), ("cancel", 0)):
+        done = terminal.json(act, "--where", "flow=chain")
+        assert (act, done["matched"], done["done"]) == (act, count, count)
+
+
+@pytest.mark.req("E12")
 def test_many_are_named_one_by_one(terminal: Terminal, lab: Lab) -> None:
     handles = [lab.start(flows.chain, n, key=f"o-{n}") for n in range(3)]
 

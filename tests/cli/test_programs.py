@@ -8,13 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services.processes import Child, private_folder, remove_folder
-from tests.services.workers import ROOT, environment
+from tests.services.workers import ROOT, Crew, environment
 
 FLOWS = """
 from orchestrator import flow, step
@@ -92,6 +93,44 @@ def test_the_same_commands_stand_below_celery(database_url: str, rabbitmq_url: s
     assert checks["task_acks_late"]["verdict"] == "ok", "the application's own settings"
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("Error: no execution has the id or key 'nothing'")
+
+
+@pytest.mark.system
+@pytest.mark.req("E12")
+@pytest.mark.req("E13")
+def test_an_operator_finds_explains_edits_and_retries_what_failed(
+    database_url: str, rabbitmq_url: str, new_crew: Callable[..., Crew]
+) -> None:
+    services = {"database_url": database_url, "broker_url": rabbitmq_url}
+    crew = new_crew(**services, modules="tests.cli.shop", unsent_after="60s")  # no sweep helps
+    worker = crew.worker(concurrency=1)
+
+    def told(*words: str, **more: str) -> Any:
+        done = typed(*words, "--json", **services, **more)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        return json.loads(done.stdout)
+
+    def status() -> str:
+        found: str = told("show", "o-1")["status"]
+        return found
+
+    document = '{"order": "tea", "shelf": "empty"}'
+    words = ("start", "purchase", "--input", document, "--key", "o-1")
+    assert told(*words, modules="tests.cli.shop")["created"]
+    worker.child.wait_for(lambda: status() == "failed", timeout=60, what="it failed")
+    paid = told("show", "o-1", "--step", "charge")["output"]
+
+    [found] = told("list", "--status", "failed")["executions"]
+    answer = told("explain", "o-1")["answer"]
+    told("retry", "o-1", "--input", '{"shelf": "third"}', "--actor", "ann")
+    worker.child.wait_for(lambda: status() == "succeeded", timeout=30, what="it succeeded")
+
+    assert found["error"]["message"] == "the shelf is empty"
+    assert "the shelf is empty" in answer["why"]
+    assert told("show", "o-1")["result"] == [paid, "third"], "charged once, under the same key"
+    queues = {one["queue"]: one for one in told("queue-depth")["queues"]}
+    assert queues["orchestrator"]["workers"] == 1
+    assert queues["orchestrator"]["broker"]["consumers"] == 1
 
 
 @pytest.mark.system
