@@ -100,13 +100,14 @@ def borrow(session: Any) -> Borrowed:
     if hasattr(session, "in_atomic_block") and hasattr(session, "on_commit"):
         return _of_django(session)
     hint = ""
-    if type(session).__name__.startswith("Async"):
+    kind = type(session)
+    if kind.__name__.startswith("Async") and kind.__module__.startswith("sqlalchemy"):
         hint = (
             ": in asynchronous code write await session.run_sync(lambda s: start(..., session=s))"
         )
     raise InvalidInput(
         "session= takes a SQLAlchemy Session or Connection, django.db.connection or a psycopg"
-        f" Connection, not a {type(session).__module__}.{type(session).__qualname__}{hint}"
+        f" Connection, not a {kind.__module__}.{kind.__qualname__}{hint}"
     )
 
 
