@@ -34,6 +34,7 @@ from orchestrator.runtime.outcomes import (
     Retried,
     Skipped,
     Sleeps,
+    Succeeded,
 )
 from workers.message import arguments_text, keywords_text
 from workers.mirror import PAUSE, Event, ExecutionRows
@@ -152,12 +153,13 @@ def inline_id(claimed: Claimed) -> str:
     return f"{claimed.address.id}.0"
 
 
-def conclusion(outcome: Outcome | None, attempt: int) -> str:
+def conclusion(outcome: Outcome, claimed: Claimed) -> str:
     """Return how an attempt ended, as a monitor's result of a task that Celery calls a success."""
-    tried = f"attempt {attempt}"
     match outcome:
         case Expanded(items):
-            return f"{tried}: {len(items)} items"
+            return _counted(len(items))
+        case Succeeded() if claimed.items is not None:
+            return f"{_counted(claimed.items)} gathered"
         case Skipped(reason):
             return f"skipped: {reason}"
         case Parked(until, child):
@@ -165,7 +167,11 @@ def conclusion(outcome: Outcome | None, attempt: int) -> str:
         case Sleeps() | Awaits() | Calls():  # recorded before, and the answer was lost
             return "waits, as recorded before"
         case _:
-            return tried
+            return f"attempt {claimed.attempt}"
+
+
+def _counted(items: int) -> str:
+    return "1 item" if items == 1 else f"{items} items"
 
 
 def _wanted(until: object, child: object) -> str:
@@ -182,7 +188,7 @@ def _introduction(end: Ended, uuid: str) -> dict[str, Any]:
         "kwargs": keywords_text(claimed.address.run, 0),
         "root_id": execution,
         "parent_id": execution,
-        "retries": claimed.attempt - 1,
+        "retries": 0 if claimed.items is not None else claimed.attempt - 1,
         "eta": None,
         "expires": None,
     }
@@ -195,7 +201,7 @@ def _conclusion(end: Ended, uuid: str) -> tuple[str, dict[str, Any]]:
         case Failed(error, _):
             name = "task-failed"
         case outcome:
-            fields = {"uuid": uuid, "result": f"inline, {conclusion(outcome, end.claimed.attempt)}"}
+            fields = {"uuid": uuid, "result": f"inline, {conclusion(outcome, end.claimed)}"}
             match outcome:
                 case Skipped():  # a word of ours makes a state of its own in Flower: SKIPPED
                     return "task-skipped", fields

@@ -151,9 +151,9 @@ def _told(one: _Followed, standing: Standing) -> list[Event]:
         return []
     uuid, at = str(standing.id), time.time()
     events: list[Event] = []
-    if standing.retries > one.retries:
-        again: dict[str, Any] = {"uuid": uuid, "retries": standing.retries}
-        events.append((at, "task-retried", {**again, "exception": "", "traceback": ""}))
+    if standing.retries > one.retries and standing.retried_at is not None:
+        again = {"uuid": uuid, "retries": standing.retries, "exception": None, "traceback": None}
+        events.append((standing.retried_at.timestamp(), "task-retried", again))
     one.told, one.retries = now, standing.retries
     ended = standing.finished_at.timestamp() if standing.finished_at else at
     match word:

@@ -87,7 +87,7 @@ def run_step(crew: Crew, request: Any, arguments: Any) -> str:
         case Retried(delay, why):
             failed = StepFailed(f"{why['kind']}: {why['message']}")
             raise Retry(str(failed), exc=failed, when=datetime.now(UTC) + delay)
-    own = conclusion(ended.outcome, ended.claimed.attempt)
+    own = conclusion(ended.outcome, ended.claimed)
     return f"{own}, then {attempts - 1} inline" if attempts > 1 else own
 
 

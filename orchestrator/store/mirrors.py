@@ -22,7 +22,8 @@ class Standing:
     """Where an execution stands.
 
     Attributes:
-        retries: how often an operator has retried it or run it again from a step.
+        retries: how often an operator has retried it or run it again from a step, ``retried_at``
+            when for the last time.
         failed_step, error: of one that is failing or has failed, the first step that failed.
         is_active: whether a step of it runs or could run now; None when that was not asked.
     """
@@ -35,6 +36,7 @@ class Standing:
     created_at: datetime
     finished_at: datetime | None
     retries: int
+    retried_at: datetime | None
     failed_step: str | None
     error: Mapping[str, Any] | None
     is_active: bool | None
@@ -74,9 +76,7 @@ def standings(
         return cursor.execute(
             """
             SELECT e.id, e.status, e.paused, e.started, e.finished, e.created_at, e.finished_at,
-                   (SELECT count(*)::int FROM orchestrator.journal j
-                     WHERE j.execution_id = e.id AND j.kind IN ('retry', 'rerun')) AS retries,
-                   f.place AS failed_step, f.error,
+                   r.retries, r.retried_at, f.place AS failed_step, f.error,
                    CASE WHEN e.finished_at IS NULL AND e.id = ANY(%(quiet)s) THEN EXISTS (
                         SELECT FROM orchestrator.steps a
                          WHERE a.execution_id = e.id
@@ -84,6 +84,10 @@ def standings(
                                 AND coalesce(a.due_at <= orchestrator.now(), true)))
                    END AS is_active
               FROM orchestrator.executions e
+              CROSS JOIN LATERAL (
+                   SELECT count(*)::int AS retries, max(j.at) AS retried_at
+                     FROM orchestrator.journal j
+                    WHERE j.execution_id = e.id AND j.kind IN ('retry', 'rerun')) r
               LEFT JOIN LATERAL (
                    SELECT concat_ws('/', nullif(s.scope, ''), s.name) AS place, s.error
                      FROM orchestrator.steps s
