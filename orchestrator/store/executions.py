@@ -269,8 +269,8 @@ def insert_rerun(
     """Insert the step runs of a re-run, count them, and raise the execution's number of re-runs.
 
     Args:
-        rows: name, scope, run, status (ready or waiting), queue, wanted, live, items, next, total, arrived
-            of each.
+        rows: name, scope, run, status (ready or waiting), queue, wanted, live, items, next, total
+            and arrived of each.
     """
     connection.execute(
         """

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.errors import ExecutionFailed
+from orchestrator.runtime import quarantine
 from tests.services.processes import wait_until
 from tests.workers.conftest import Shop
 from workers import connect
@@ -82,7 +83,7 @@ def test_worker_without_the_flow_leaves_it_to_one_that_has_it(open_shop: OpenSho
     assert first["deaths"] == 0
 
 
-def test_message_of_another_release_goes_to_the_dead_letters(open_shop: OpenShop) -> None:
+def test_message_of_another_release_is_kept_in_quarantine(open_shop: OpenShop) -> None:
     shop = open_shop()
     shop.crew.worker()
     connection = connect.broker(shop.settings)()
@@ -94,9 +95,11 @@ def test_message_of_another_release_goes_to_the_dead_letters(open_shop: OpenShop
         headers={"task": "chain.add", "id": "1", "orchestrator-v": 99},
     )
 
-    channel = connection.channel()
-    dead = f"{shop.settings.queue}.dead"
-    wait_until(lambda: channel.queue_declare(dead, passive=True).message_count == 1, timeout=10)
+    def kept() -> bool:
+        found = shop.database.run(quarantine.listed)
+        return [set_aside.queue for set_aside in found] == [shop.settings.queue]
+
+    wait_until(kept, timeout=20)
     connection.release()
 
 
