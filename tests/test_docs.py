@@ -85,7 +85,8 @@ def test_the_readmes_flow_runs_and_is_operated_as_the_docs_say(open_shop: OpenSh
 def test_the_tutorial_runs_as_it_is_written(
     open_shop: OpenShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written, started, failed, retried = blocks(ROOT / "docs" / "tutorial.md")
+    written, started, failed, retried, shown = blocks(ROOT / "docs" / "tutorial.md")
+    assert shown in (ROOT / "examples" / "purchase" / "flows.py").read_text("utf-8")
     names = open_shop(written)
 
     for block in (started, failed, retried):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,9 +45,13 @@ class Shop:
         return dict(message)
 
     def type(self, *words: str) -> str:
-        """Run a command; return what it prints."""
+        """Run a command of ours; return what it prints."""
+        return self.call("orchestrator", *words)
+
+    def call(self, program: str, *words: str) -> str:
+        """Run ``orchestrator`` or ``python``; return what it prints."""
         done = subprocess.run(
-            [*CLI, *words],
+            [*({"orchestrator": CLI, "python": CLI[:1]}[program]), *words],
             env=environment(self.crew.env),
             cwd=ROOT,
             capture_output=True,
@@ -155,6 +160,29 @@ def test_an_order_that_is_published_twice_is_charged_once(shop: Shop) -> None:
     wait_until(lambda: len(shop.listed(flow="purchase", status="succeeded")) == 2, timeout=60)
     assert outside.charges("o-19") == [outside.Charge("o-19", 6460, paid=True, requests=1)]
     assert sorted(shop.bookings()) == [("o-19", 6460), ("o-20", 6460)]
+
+
+def test_the_tutorials_commands_do_what_it_says(shop: Shop) -> None:
+    _, purchase = (ROOT / "docs" / "tutorial.md").read_text("utf-8").split("## 5. Operating", 1)
+    shell = re.findall(r"^```sh\n(.*?)^```", purchase, re.DOTALL | re.MULTILINE)
+    services, published, failed, repaired = (block.splitlines() for block in shell)
+    assert [line.split()[1] for line in services if line[:4] == "orch"] == ["worker", "flower"]
+
+    [publish] = published
+    told = shop.call(*shlex.split(publish))
+    assert told.startswith("order.json is published as message ")
+    wait_until(lambda: shop.listed(flow="purchase", status="failed"), timeout=60)
+    said = [shop.call(*shlex.split(line)) for line in failed]
+    assert all("there is no postcode 'SW1Y 4L'" in text for text in said)
+    rehearse, retry, show, history = (shlex.split(line) for line in repaired)
+    assert "o-17" in shop.call(*rehearse)
+    shop.call(*retry)
+    shop.orchestrator.wait(("purchase", "o-17"), 60)
+    assert "parcel 1001" in shop.call(*show)
+    assert "SW1Y 4LB" in shop.call(*history, "--json")
+
+    assert [(one.amount, one.requests) for one in outside.charges("o-17")] == [(6460, 2)]
+    assert shop.bookings() == [("o-17", 6460)]
 
 
 def test_the_story_tells_itself_on_services_of_its_own(tmp_path: Path) -> None:
