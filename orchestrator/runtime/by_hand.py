@@ -14,8 +14,8 @@ from uuid import UUID
 
 from orchestrator import codec
 from orchestrator.codec import JSON
-from orchestrator.errors import Conflict, NotFound
-from orchestrator.flow import functions, planning
+from orchestrator.errors import Conflict
+from orchestrator.flow import planning
 from orchestrator.flow.graph import EachNode
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
 from orchestrator.records import Ordered, StepAddress, StepFacts, StepMessage
@@ -138,16 +138,9 @@ def _rows(
         for row in rows
         if row.status is not StepStatus.SUPERSEDED
     }
-    for name, scope in chosen:
-        if (name, scope) not in current:
-            place = places.text_of(name, scope)
-            known = [places.text_of(*one) for one in current]
-            hint = functions.near_miss(place, known)
-            if not hint and place in set(registered.graph.paths()):
-                hint = ": it has not been ordered yet"
-            elif not hint:
-                hint = f"; `orchestrator show {execution_id}` lists them"
-            raise NotFound(f"execution {execution_id} has no step {place!r}{hint}")
+    for place in chosen:
+        if place not in current:
+            raise operate.no_such_step(registered, execution_id, place, current)
     found = [current[one] for one in dict.fromkeys(chosen)]
     for row in found:
         if row.status is StepStatus.WAITING:

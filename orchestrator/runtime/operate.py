@@ -8,17 +8,18 @@ commit succeeded and whose answer was lost is not done, nor refused, a second ti
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from orchestrator.codec import JSON
 from orchestrator.errors import Conflict, NotFound
+from orchestrator.flow import functions
 from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
 from orchestrator.records import StepAddress, StepMessage
-from orchestrator.runtime import edits, plans, record, reports
+from orchestrator.runtime import edits, places, plans, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -248,6 +249,23 @@ def was_done(connection: Connection, execution_id: UUID, act: UUID | None) -> bo
     return act is not None and acts.acted(connection, execution_id, act)
 
 
+def no_such_step(
+    registered: Registered,
+    execution_id: UUID,
+    place: tuple[str, str],
+    current: Iterable[tuple[str, str]],
+) -> NotFound:
+    """Return the refusal of a step that has no row, with the one that was probably meant."""
+    text = places.text_of(*place)
+    hint = functions.near_miss(text, [places.text_of(*one) for one in current])
+    if scopes.options_path(*place) in set(registered.graph.paths()):
+        hint = ": it has not been ordered yet"
+    return NotFound(
+        f"execution {execution_id} has no step {text!r}"
+        f"{hint or f'; `orchestrator show {execution_id}` lists them'}"
+    )
+
+
 def reopen(
     connection: Connection,
     execution_id: UUID,
@@ -318,6 +336,10 @@ def _order_again(
         )
         for row in executions.step_rows(connection, locked.id)
     ]
+    current = {row.place for row in rows if row.status is not StepStatus.SUPERSEDED}
+    for place in chosen:
+        if tuple(place) not in current:
+            raise no_such_step(registered, locked.id, place, current)
     plan = reruns.rerun(registered.graph, rows, chosen)
     executions.insert_rerun(
         connection,

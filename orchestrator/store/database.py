@@ -286,10 +286,11 @@ class Database:
         except (psycopg.Error, exc.DBAPIError) as error:
             if not is_transient(error):
                 raise
+            told = error.orig if isinstance(error, exc.DBAPIError) else error
             raise Unavailable(
                 f"the database {shown(self._url)} did not serve this transaction "
                 f"within {self._patience:.0f} s: "
-                f"{str(error).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
+                f"{str(told).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
             ) from error
 
     def _keep(self, held: PoolProxiedConnection) -> None:

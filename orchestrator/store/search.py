@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select
+from sqlalchemy import CTE, ColumnElement, Select, and_, exists, func, literal, or_, select
 from sqlalchemy import Connection as CoreConnection
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
@@ -95,7 +95,7 @@ def find(
     """
     failed = (
         select(_steps.c.name, _steps.c.scope, _steps.c.error)
-        .where(_failed_rows(_steps.c, search=None))
+        .where(_executions.c.failed > 0, _failed_rows(_steps.c, search=None))
         .order_by(_steps.c.ended_no)
         .limit(1)
         .lateral("failed")
@@ -220,11 +220,12 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
         conditions.append(_executions.c.id <= func.orchestrator.uuid7_at(moment + _SKEW))
         conditions.append(_executions.c.created_at <= moment)
     if search.steps or search.errors:
+        conditions.append(_executions.c.failed > 0)
         conditions.append(exists().where(_failed_rows(_steps.c, search=search)))
     if search.stuck:
         conditions.append(_executions.c.finished_at.is_(None))
         conditions.append(_executions.c.paused.is_(False))
-        conditions.append(exists().where(_stuck_rows()))
+        conditions.append(_executions.c.id.in_(select(_stuck().c.execution_id)))
     return conditions
 
 
@@ -251,15 +252,18 @@ def _failed_rows(columns: Any, search: Search | None) -> ColumnElement[bool]:
     return and_(*conditions)
 
 
-def _stuck_rows() -> ColumnElement[bool]:
+def _stuck() -> CTE:
+    """Return the executions that do not move, found by the index of what sweeps attend to.
+
+    Materialized: of millions of executions few are attended to.
+    """
     overdue = _steps.c.attend_at < func.orchestrator.now() - STUCK_AFTER
     parked = _steps.c.error["kind"].astext == "parked"
     unclaimed = and_(
         _steps.c.due_at.is_(None), _steps.c.dispatch - _steps.c.claimed >= _UNCLAIMED_MESSAGES
     )
-    return and_(
-        _steps.c.execution_id == _executions.c.id,
-        _steps.c.ended_no.is_(None),
-        _steps.c.attend_at.is_not(None),
-        or_(overdue, and_(_steps.c.status == str(StepStatus.READY), or_(parked, unclaimed))),
-    )
+    ready = _steps.c.status == str(StepStatus.READY)
+    query = select(_steps.c.execution_id).distinct()
+    query = query.where(_steps.c.attend_at.is_not(None))
+    query = query.where(or_(overdue, and_(ready, or_(parked, unclaimed))))
+    return query.cte("stuck").prefix_with("MATERIALIZED")

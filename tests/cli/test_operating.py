@@ -223,7 +223,7 @@ def test_steps_are_completed_skipped_and_failed_by_hand(terminal: Terminal, lab:
     ("words", "sentence"),
     [
         (("retry", "done"), "only a failed one is retried"),
-        (("retry", "done", "--from", "secnd"), "no row that could run again"),
+        (("retry", "done", "--from", "secnd"), "has no step 'secnd', did you mean 'second'?"),
         (("cancel", "done"), "it cannot be cancelled any more"),
         (("pause", "done"), "only a running one pauses"),
         (("complete", "done", "second", "--output", "1"), "nobody can complete a step of it"),
