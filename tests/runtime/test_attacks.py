@@ -421,3 +421,15 @@ def test_a_worker_declared_dead_by_mistake_goes_on_as_who_it_is_now(lab: Lab) ->
     lab.sweep()
     lab.drain(other)
     assert lab.row(handle, "second")["deaths"] == 0
+
+
+def test_a_claim_whose_answer_was_lost_is_made_again_after_a_hand_back(lab: Lab) -> None:
+    handle = lab.start(flows.single, 1)
+    message = lab.mail.popleft()
+    worker = lab.worker()
+    [claimed] = worker.claim(message, nonce=7)
+    lab.database.run(attempts.hand_back, worker.id, [claimed.address])
+    [again] = worker.claim(message, nonce=7)
+    assert again.token > claimed.token
+    assert lab.row(handle, "first")["holder"] == worker.id
+    lab.sound(handle)

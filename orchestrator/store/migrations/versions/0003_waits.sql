@@ -92,7 +92,7 @@ BEGIN
     RETURN QUERY
     WITH picked AS MATERIALIZED (
         SELECT s.execution_id, s.name, s.scope, s.run, a.number, e.definition_id, x.key,
-               s.nonce IS NOT DISTINCT FROM p_nonce AND s.holder = p_holder AS again,
+               (s.nonce = p_nonce AND s.holder = p_holder) IS TRUE AS again,
                CASE WHEN s.status = 'running' THEN s.holder END AS taken_from,
                s.status = 'running' AND EXISTS (
                    SELECT 1 FROM orchestrator.workers w WHERE w.id = s.holder AND w.died) AS died
