@@ -258,7 +258,7 @@ def queue(name: str, messages: int | None, dead: int | None, problem: str | None
 
 def celery(desk: Desk) -> Iterator[Check]:
     """Check the settings of the Celery application by which work is known to be lost."""
-    if desk.app is None:
+    if not desk.attached:
         return
     wanted: tuple[tuple[str, Any, str], ...] = (
         ("task_acks_late", True, "a worker that dies takes unfinished messages with it"),

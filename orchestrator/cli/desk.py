@@ -56,6 +56,11 @@ class Desk:
         self._crew = getattr(app, "orchestrator", None)
         self._unconfirmed = 0
 
+    @property
+    def attached(self) -> bool:
+        """Whether this is a sub-command of an application that works on flows."""
+        return self._crew is not None
+
     @cached_property
     def settings(self) -> Settings:
         """The settings of the attached application, else those of the environment."""
@@ -121,8 +126,7 @@ class Desk:
         """What opens a connection to the broker."""
         from workers import connect  # noqa: PLC0415 - as above
 
-        attached = self._crew is not None
-        return connect.broker_of(self.app) if attached else connect.broker(self.settings)
+        return connect.broker_of(self.app) if self.attached else connect.broker(self.settings)
 
     def execution(self, name: str, flow: str | None = None) -> UUID:
         """Return the execution that was named: by id, by its beginning, or by key.

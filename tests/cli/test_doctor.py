@@ -122,7 +122,7 @@ def test_settings_of_a_server_that_lose_work_are_named_with_their_fix(
 
 def test_settings_of_celery_that_lose_work_are_named() -> None:
     conf = SimpleNamespace(task_acks_late=False, task_time_limit=300)
-    desk: Any = SimpleNamespace(app=SimpleNamespace(conf=conf))
+    desk: Any = SimpleNamespace(app=SimpleNamespace(conf=conf), attached=True)
 
     found = {check.name: check for check in looks.celery(desk)}
 

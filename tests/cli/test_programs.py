@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +97,60 @@ def test_the_same_commands_stand_below_celery(database_url: str, rabbitmq_url: s
     assert checks["task_acks_late"]["verdict"] == "ok", "the application's own settings"
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("Error: no execution has the id or key 'nothing'")
+
+
+def on_a_terminal(*words: str, keys: int | None = None, **variables: str) -> tuple[int, str]:
+    """Exit code and what a person sees; ``keys`` is a signal sent after the first screen."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    env = environment({f"ORCHESTRATOR_{name.upper()}": text for name, text in variables.items()})
+    env = {name: text for name, text in env.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.cli", *words],
+        env={**env, "TERM": "xterm-256color"},
+        cwd=ROOT,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    ) as running:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+            if keys is not None and b"greeting" in shown:
+                running.send_signal(keys)
+                keys = None
+        os.close(leader)
+        return running.wait(timeout=60), shown.decode()
+
+
+@pytest.mark.system
+def test_a_person_sees_colours_and_tables_and_ends_the_overview(
+    database_url: str, folder: Path
+) -> None:
+    (folder / "shop.py").write_text(FLOWS)
+    services = {"database_url": database_url, "broker_url": f"filesystem://{folder}/broker"}
+    for name in ("messages", "control", "processed"):
+        (folder / "broker" / name).mkdir(parents=True)
+    words = ("start", "greeting", "--input", '{"name": "ann"}', "--key", "o-1")
+    started = typed(*words, path=folder, modules="shop", **services)
+    assert started.returncode == 0, started.stderr
+
+    code, listed = on_a_terminal("list", **services)
+    ended, watched = on_a_terminal("top", "--every", "0.2s", keys=signal.SIGINT, **services)
+
+    assert (code, ended) == (0, 0)
+    assert "\x1b[36mrunning" in listed
+    assert "\x1b[" not in typed("list", **services).stdout
+    assert "1 open" in watched
+    assert "\x1b[?1049h" in watched, "a screen of its own"
+    assert "Traceback" not in watched
 
 
 @pytest.mark.system
