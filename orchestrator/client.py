@@ -78,7 +78,7 @@ class Orchestrator(Releasing):
             data,
             settings=self.settings,
             from_json=from_json,
-            dedupe_key=key,
+            dedupe_key=str(start.new_id()) if key is None else key,  # kept over repetitions
             actor=_actor(actor),
         )
         self._send(messages)

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.cli.desk import Desk, by_operator, common, pass_desk
 from orchestrator.cli.parameters import Duration
 from orchestrator.errors import NotFound, Unavailable
 from orchestrator.flow.functions import near_miss
-from orchestrator.runtime import events, overview, sweeps
+from orchestrator.runtime import events, overview, purging, sweeps
 from orchestrator.runtime.incarnations import DeathWatch
 from orchestrator.store.overview import QueueTally
 
@@ -78,20 +78,17 @@ def sweep(desk: Desk, *, name: str | None, as_json: bool) -> None:
     type=Duration(),
     help="Delete what ended longer ago; by default what the setting `keep` says, 7d.",
 )
+@by_operator
 @common
 @pass_desk
-def purge(desk: Desk, *, older_than: timedelta | None, as_json: bool) -> None:
+def purge(desk: Desk, *, older_than: timedelta | None, actor: str, as_json: bool) -> None:
     """Delete executions that ended long ago, with all their rows; open ones are never deleted.
 
     Their keys stay as tombstones, so that no late message starts their work again.
     """
-    settings = desk.settings
-    keep = settings.keep if older_than is None else older_than
-    settings = settings.model_copy(update={"keep": keep})
-    count = 0
+    keep = desk.settings.keep if older_than is None else older_than
     with output.busy("Deleting ...", quiet=as_json):
-        while (deleted := desk.database.run(sweeps.expire_completed, settings)) > 0:
-            count += deleted
+        count = purging.purge(desk.database, desk.settings, keep, actor=actor)
     if as_json:
         output.document({"deleted": count, "older_than_s": keep.total_seconds()})
     else:

@@ -53,6 +53,15 @@ def write(
     )
 
 
+def note(connection: Connection, kind: str, actor: str, detail: Mapping[str, Any]) -> None:
+    """Write an act that concerns no single execution into the audit."""
+    connection.execute(
+        "INSERT INTO orchestrator.audit (at, actor, act, detail)"
+        " VALUES (orchestrator.now(), %s, %s, %s::jsonb)",
+        (actor, kind, json.dumps(dict(detail))),
+    )
+
+
 def acted(connection: Connection, execution_id: UUID, act: UUID) -> bool:
     """Return whether the act with this id was done: its commit succeeded, its answer was lost.
 

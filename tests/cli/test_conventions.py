@@ -16,7 +16,7 @@ PROGRAMS = {"worker", "beat", "flower"}
 #: They change executions or messages of users.
 ACTS = {
     *("retry", "skip", "complete", "fail", "cancel", "pause", "resume", "send"),
-    *("quarantine release", "quarantine drop"),
+    *("quarantine release", "quarantine drop", "purge"),
 }
 
 

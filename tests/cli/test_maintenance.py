@@ -80,7 +80,9 @@ def test_purge_deletes_what_ended_long_ago_and_nothing_open(terminal: Terminal, 
     lab.advance(hours=3)
 
     assert terminal.json("purge")["deleted"] == 0
-    assert terminal.json("purge", "--older-than", "2h")["deleted"] == 1
+    assert terminal.json("purge", "--older-than", "2h", "--actor", "ann")["deleted"] == 1
+    audit = lab.database.hot().execute("SELECT actor, act, detail FROM orchestrator.audit")
+    assert audit.fetchall() == [("ann", "purge", {"older_than_s": 7200, "executions": 1})]
     assert [one["id"] for one in terminal.json("list")["executions"]] == [waiting.id]
     assert "is expired: only its key is left" in terminal.refused("show", "old")
     assert terminal("purge") == "0 executions deleted that ended more than 7 d ago.\n"

@@ -13,7 +13,9 @@ from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime import operate, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
+from orchestrator.store.database import Database
 from tests.runtime import chosen_flows, flows
+from tests.runtime.chosen_flows import Approval
 from tests.runtime.lab import Lab
 from tests.runtime.test_crash_table import attempt_of
 
@@ -309,3 +311,77 @@ def test_a_child_that_nobody_waits_for_any_more_is_cancelled(lab: Lab) -> None:
     child = lab.client.get(str(waiting.child))
     assert child.facts.status is ExecutionStatus.CANCELLED
     lab.sound(handle)
+
+
+class Forgetful(Database):
+    """Each transaction commits, its answer is lost, and it is run again with the same arguments."""
+
+    def run(self, transaction: Any, /, *args: Any, **kwargs: Any) -> Any:
+        super().run(transaction, *args, **kwargs)
+        return super().run(transaction, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client, known: client.cancel(known),
+        lambda client, known: client.pause(known),
+        lambda client, known: client.fail(known, "first"),
+        lambda client, known: client.complete(known, "first", output=2),
+        lambda client, known: client.skip(known, "first", output=2),
+    ],
+    ids=["cancel", "pause", "fail", "complete", "skip"],
+)
+def test_every_act_is_done_once_though_its_first_answer_is_lost(lab: Lab, act: Any) -> None:
+    handle = lab.start(flows.chain, 1)
+    database = Forgetful(lab.url)
+    client = Orchestrator(
+        database, lab.settings, lab.catalogue, publish=lab.post, collect=lambda _seconds: []
+    )
+
+    act(client, handle.id)
+    database.close()
+
+    assert len(audit(lab, handle)) == 1
+    lab.sound(handle)
+
+
+def test_retries_and_resumes_are_done_once_though_their_first_answer_is_lost(
+    lab: Lab, failed: Any
+) -> None:
+    database = Forgetful(lab.url)
+    client = Orchestrator(
+        database, lab.settings, lab.catalogue, publish=lab.post, collect=lambda _seconds: []
+    )
+
+    client.retry(failed.id)
+    lab.drain()
+    client.retry(failed.id, from_steps=["third"])
+    client.pause(failed.id)
+    client.resume(failed.id)
+    lab.drain()
+    database.close()
+
+    assert [act for _, act, _ in audit(lab, failed)] == ["retry", "rerun", "pause", "resume"]
+    assert ran() == ["second", "third", "third"]
+    assert failed.result(0) == 1
+    lab.sound(failed)
+
+
+def test_an_event_without_a_key_is_sent_once_though_the_first_answer_is_lost(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.patient, 1)
+    lab.drain()
+    database = Forgetful(lab.url)
+    client = Orchestrator(
+        database, lab.settings, lab.catalogue, publish=lab.post, collect=lambda _seconds: []
+    )
+
+    client.send(handle.id, "manager_ok", Approval(ok=True))
+    database.close()
+    lab.advance(seconds=6)
+    lab.sweep()  # whom the first answer named is woken, and its message is not sent yet
+    lab.drain()
+
+    [count] = lab.database.hot().execute("SELECT count(*) FROM orchestrator.events").fetchone()
+    assert count == 1
+    assert handle.result(0) == "noted large 1"
