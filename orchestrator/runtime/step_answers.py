@@ -25,6 +25,9 @@ _S = StepStatus
 #: A row that should have been looked at so long ago was looked at by nobody.
 UNSWEPT_AFTER = timedelta(seconds=30)
 
+#: What has no end is parked until this year.
+ENDLESS = 9999
+
 
 def of_step(row: StepSituation, situation: Situation, *, paused: bool) -> Answer:
     """Answer for one step run that is open or has failed."""
@@ -147,8 +150,8 @@ def _of_ready(row: StepSituation, situation: Situation) -> Answer:
 
 def _of_parked(row: StepSituation, situation: Situation) -> Answer | None:
     """Tell of a signal, a sleep or a child execution that is waited for."""
-    over = row.until_at
-    within = f" until {clock(over)}" if over is not None else ""
+    over = row.until_at if row.until_at is not None and row.until_at.year < ENDLESS else None
+    within = f" until {over:%Y-%m-%d %H:%M:%S} UTC" if over is not None else ""
     match _node(row, situation.graph):
         case SignalNode(signal=signal):
             next_ = f"somebody sends the event {signal!r}" + (", or its time is over" * bool(over))

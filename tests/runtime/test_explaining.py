@@ -30,6 +30,7 @@ from tests.runtime import flows
 from tests.runtime.lab import Lab
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ENDLESS = datetime(9999, 1, 1, tzinfo=UTC)
 LATER, EARLIER = NOW + timedelta(seconds=20), NOW - timedelta(seconds=20)
 LONG_AGO = NOW - timedelta(minutes=10)
 EXECUTION = UUID(int=7)
@@ -154,7 +155,13 @@ POSTPONED = {"kind": "postponed", "function": "shop:ship", "message": "it lacks 
         (
             row("approval", StepStatus.READY, due_at=LATER, until_at=LATER),
             "signal-awaited",
-            "waits for the event 'manager_ok' until 12:00:20 UTC",
+            "waits for the event 'manager_ok' until 2026-01-31 12:00:20 UTC",
+            f"send {EXECUTION} manager_ok",
+        ),
+        (
+            row("approval", StepStatus.READY, due_at=ENDLESS, until_at=ENDLESS),
+            "signal-awaited",
+            "waits for the event 'manager_ok'",
             f"send {EXECUTION} manager_ok",
         ),
         (row("pause", StepStatus.READY, due_at=LATER, until_at=LATER), "sleeping", "sleeps", None),
