@@ -35,9 +35,10 @@ from orchestrator.store.migrate import require_current
 from workers import connect, notices
 from workers.board import Board
 from workers.deaths import told_by
+from workers.events import TaskEvents
 from workers.keeper import Duties, Keeper
 from workers.notices import Notice, Running, mark_of
-from workers.process import Job, StepProcess
+from workers.process import Job, StepProcess, monitors
 from workers.pump import Pump, look_for_dead, redrive, relay
 from workers.sender import Sender
 
@@ -66,6 +67,7 @@ class Crew:
         self._own: Incarnation | None = None
         self._database: Database | None = None
         self._sender: Sender | None = None
+        self._events: TaskEvents | None = None
         self._job: Job | None = None
         self._deaths = DeathWatch.of(settings)
         signals.worker_init.connect(self._on_worker_init, weak=False)
@@ -147,10 +149,11 @@ class Crew:
         database = _the(self._database)
         if self._own is not None:
             self._sender = connect.sender(connect.broker_of(self.app), database)
+            self._events = monitors(job, database)
         else:
             self.process = StepProcess(job)
             self.process.begin()
-            self._sender = self.process.sender
+            self._sender, self._events = self.process.sender, self.process.events
         self.keeper = Keeper(
             self._notices,
             self._duties(),
@@ -183,6 +186,8 @@ class Crew:
             self._quietly(self.process.end, "stopped")
         if self._own is not None:
             self._quietly(self._own.end, "stopped")
+        if self._events is not None:
+            self._quietly(self._events.close)
         if self._sender is not None:
             self._quietly(self._sender.close)
 
@@ -306,6 +311,8 @@ class Crew:
         if messages is None:
             return False
         _the(self._sender).publish(messages)
+        if self._events is not None:
+            self._events.moved(running.claimed.address.execution_id)
         return True
 
     def _bury(self, incarnation: UUID, how: str, died: bool) -> None:

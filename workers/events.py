@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import kombu
 from celery import Celery
@@ -77,6 +78,11 @@ class TaskEvents:
             self._kept.append((began, "task-received", _introduction(end, uuid)))
             self._kept.append((began, "task-started", {"uuid": uuid}))
             self._kept.append((now, *_conclusion(end, uuid)))
+
+    def moved(self, execution: UUID) -> None:
+        """Have told of an execution in which something happened outside of a delivery."""
+        self._executions.touch(execution, quiet=False)
+        self.flush()
 
     def flush(self) -> None:
         """Have told what was noted: the delivery is over."""

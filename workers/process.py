@@ -24,6 +24,7 @@ from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import Delivery, Ended
 from orchestrator.runtime.incarnations import Incarnation
 from orchestrator.settings import Settings
+from orchestrator.store.database import Database
 from workers import connect
 from workers.board import Board
 from workers.events import TaskEvents
@@ -78,7 +79,7 @@ class StepProcess:
         self._bodies: dict[int, delivery.Running] = {}
         self._own = threading.local()
         self._stopping = threading.Event()
-        self._events = self._monitored() if job.sends_events else None
+        self.events = monitors(job, self.database)
         self._delivery = Delivery(
             database=self.database,
             catalogue=job.catalogue,
@@ -104,8 +105,8 @@ class StepProcess:
     def end(self, reason: str) -> None:
         """Leave in good order."""
         self._stopping.set()
-        if self._events is not None:
-            self._events.close()
+        if self.events is not None:
+            self.events.close()
         self.sender.close()
         with self._guard:
             if self._incarnation is not None:
@@ -159,18 +160,14 @@ class StepProcess:
         finally:
             self.desk.runs(None)
             self.sender.settle()
-            if self._events is not None:
-                self._events.flush()
+            if self.events is not None:
+                self.events.flush()
 
     def ask_to_stop(self, running: Running) -> None:
         """Ask a body of this process to stop."""
         for body in list(self._bodies.values()):
             if (body.claimed.address, body.claimed.token) == running.pair:
                 body.step.ask_to_stop()
-
-    def _monitored(self) -> TaskEvents:
-        rows = ExecutionRows(database=self.database, masked=self._job.settings.masked)
-        return TaskEvents(self._job.app, connect.broker_of(self._job.app), self._job.hostname, rows)
 
     def _introduce(self, incarnation: UUID) -> None:
         if self.desk.incarnation != incarnation:
@@ -196,8 +193,8 @@ class StepProcess:
     def _on_end(self, ended: Ended) -> None:
         if not ended.inline and ended.claimed.address == self._own.address:
             self._own.ended = ended
-        if self._events is not None:
-            self._events.ended(ended)
+        if self.events is not None:
+            self.events.ended(ended)
 
     def _tend(self) -> None:
         interval = self._job.settings.beat_interval.total_seconds()
@@ -222,3 +219,11 @@ class StepProcess:
         for body in list(self._bodies.values()):
             if asked == mark_of(body.claimed):
                 body.step.ask_to_stop()
+
+
+def monitors(job: Job, database: Database) -> TaskEvents | None:
+    """Return what tells Celery's monitors of this process's work; None: nobody is to be told."""
+    if not job.sends_events:
+        return None
+    rows = ExecutionRows(database=database, masked=job.settings.masked)
+    return TaskEvents(job.app, connect.broker_of(job.app), job.hostname, rows)

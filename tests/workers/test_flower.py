@@ -132,3 +132,17 @@ def test_attempts_and_child_executions_are_linked_to_their_execution(open_shop: 
     [child] = [row for row in flower.rows() if row["name"] == "chain"]
     assert (child["parent_id"], child["root_id"]) == (calling.id, calling.id)
     assert child["uuid"] in flower.row(calling.id)["children"]
+
+
+def test_an_execution_that_the_main_process_ends_is_shown_as_failed(
+    open_shop: OpenShop, tmp_path: Path
+) -> None:
+    shop = open_shop()
+    shop.crew.worker()
+    flower = Flower(shop.crew)
+
+    late = shop.start("stoppable", str(tmp_path / "late"))
+
+    shown = flower.shows(late.id, "FAILURE", timeout=40)
+    assert shown["exception"].startswith("stop_when_asked: TimedOut: ")
+    assert shown["result"] == "1/1 steps"
