@@ -40,13 +40,18 @@ def parse(condition: str) -> Search:
     """Return what a condition such as ``flow=checkout status=failed`` wants.
 
     Raises:
-        InvalidInput: it names an unknown field or value, with the one that was probably meant.
+        InvalidInput: it is empty, or names an unknown field or value; the message has the one that
+            was probably meant.
     """
     search = Search()
     try:
         words = shlex.split(condition)
     except ValueError as error:
         raise InvalidInput(f"the condition {condition!r} cannot be read: {error}") from None
+    if not words:
+        raise InvalidInput(
+            f"the condition is empty; fields are {', '.join(FIELDS)}, as in status=open"
+        )
     for word in words:
         field, equals, text = word.partition("=")
         if not equals:
@@ -125,11 +130,10 @@ def resolve(database: Database, name: str, flow: str | None = None) -> UUID:
     check_text(name, "the name of an execution")
     if flow is not None:
         check_flows(database, [flow])
-    try:
-        return UUID(name)
-    except ValueError:
-        pass
-    found = database.run_calm(store.with_key, name, flow)
+    whole = _id(name)
+    if whole is not None and database.run_calm(store.with_id_between, whole, whole, 1):
+        return whole
+    found = database.run_calm(store.with_key, name, flow)  # which may look like an id
     if not found and (bounds := _ids_beginning(name)):
         found = database.run_calm(store.with_id_between, *bounds, _SHOWN + 1)
         found = [one for one in found if flow in {None, one.flow}]
@@ -167,6 +171,13 @@ def _ambiguous(name: str, found: Sequence[Named]) -> str:
     several = len({one.flow for one in found}) > 1
     cure = "name the flow with --flow, or the whole id" if several else "write more of the id"
     return f"{name!r} means several executions ({shown}{more}): {cure}"
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _ids_beginning(text: str) -> tuple[UUID, UUID] | None:

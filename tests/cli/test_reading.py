@@ -102,6 +102,15 @@ def test_an_execution_is_named_by_id_by_its_beginning_or_by_key(
     assert "no execution of flow 'fan'" in terminal.refused("show", "o-2", "--flow", "fan")
 
 
+def test_a_key_may_look_like_an_id(terminal: Terminal, lab: Lab) -> None:
+    key = "6f7a3d52-0c57-4d0e-9d6f-0d6f1c1b2a10"
+    handle = lab.start(flows.single, 1, key=key)
+
+    assert terminal.json("show", key)["id"] == handle.id
+    sentence = terminal.refused("show", key.replace("6f7a", "0000"))
+    assert sentence.startswith("no execution has the id or key '0000")
+
+
 def test_a_key_of_several_flows_wants_the_flow(terminal: Terminal, lab: Lab, shop: Any) -> None:
     other = lab.start(flows.single, 5, key="o-2")
 
@@ -170,6 +179,7 @@ def test_history_tells_what_happened_in_order(terminal: Terminal, shop: Any) -> 
         (("lst",), "Did you mean"),
         (("retry", "--input", "{", "x"), "is not JSON"),
         (("retry", "--rate", "fast", "x"), "write 20/s"),
+        (("cancel", "--where", ""), "the condition is empty"),
         (("retry",), "Name one or more executions"),
         (("retry", "x", "--where", "status=failed"), "Name one or more executions"),
     ],
