@@ -20,6 +20,7 @@ from orchestrator.cli.desk import Desk
 from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.drawing import diagram
+from orchestrator.cli.named import Named
 from orchestrator.cli.quarantine import quarantine
 from orchestrator.cli.starters import beat, flower, worker
 from orchestrator.cli.top import top
@@ -27,7 +28,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.store import problems
 
 
-class Commands(click.Group):
+class Commands(Named):
     """A group that tells errors in one sentence, without a traceback, and lists by kind."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.named import Named
 from orchestrator.settings import Settings, without_password
 from orchestrator.store import migrate
 from orchestrator.store.migrate import SchemaStatus
@@ -14,7 +15,7 @@ from orchestrator.store.migrate import SchemaStatus
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group()
+@click.group(cls=Named)
 def db() -> None:
     """Bring the database's schema up to date, or tell where it stands.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,10 +17,15 @@ from orchestrator.flow import durations
 from orchestrator.runtime import search
 from orchestrator.store.search import Search
 
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Any]
+else:
+    _Kind = click.ParamType  # in click 8.3 it takes no parameters
+
 _UNITS: Mapping[str, float] = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
 
 
-class Json(click.ParamType[Any]):
+class Json(_Kind):
     """JSON text, ``@file`` for a file's, ``@-`` or ``-`` for that of standard input."""
 
     name = "json"
@@ -45,7 +50,7 @@ class Json(click.ParamType[Any]):
             self.fail(f"{where} is not JSON: {error}; text needs quotes of its own", param, ctx)
 
 
-class Duration(click.ParamType[timedelta]):
+class Duration(_Kind):
     """``30s``, ``5m``, ``2h``, ``7d``, or a number of seconds."""
 
     name = "duration"
@@ -61,7 +66,7 @@ class Duration(click.ParamType[timedelta]):
             self.fail(f"{error}; write 30s, 5m, 2h or 7d", param, ctx)
 
 
-class Rate(click.ParamType[float]):
+class Rate(_Kind):
     """``20/s``, ``100/m``: how many in a time; as a number a second."""
 
     name = "rate"
@@ -79,7 +84,7 @@ class Rate(click.ParamType[float]):
         return rate
 
 
-class Condition(click.ParamType[Search]):
+class Condition(_Kind):
     """``flow=checkout status=failed,cancelled since=2h``."""
 
     name = "condition"

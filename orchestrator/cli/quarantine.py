@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, pass_desk
+from orchestrator.cli.named import Named
 from orchestrator.errors import OrchestratorError
 from orchestrator.runtime import places
 from orchestrator.runtime import quarantine as runtime
@@ -22,7 +23,7 @@ _CELL = 80
 _numbers = click.argument("numbers", nargs=-1, required=True, type=int, metavar="NUMBER...")
 
 
-@click.group()
+@click.group(cls=Named)
 def quarantine() -> None:
     """Look at what was set aside, repair it, release or drop it."""
 

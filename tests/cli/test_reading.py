@@ -176,7 +176,7 @@ def test_history_tells_what_happened_in_order(terminal: Terminal, shop: Any) -> 
         (("list", "--where", "flw=x"), "did you mean 'flow'?"),
         (("list", "--where", "failed"), "is not of the form field=value"),
         (("list", "--since", "yesterday"), "write how long ago"),
-        (("lst",), "Did you mean"),
+        (("lst",), "id you mean 'list'?"),
         (("retry", "--input", "{", "x"), "is not JSON"),
         (("retry", "--rate", "fast", "x"), "write 20/s"),
         (("cancel", "--where", ""), "the condition is empty"),
