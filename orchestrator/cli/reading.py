@@ -200,6 +200,7 @@ def _of_portrait(seen: Portrait) -> dict[str, Any]:
         "seconds": seen.seconds,
         "input": seen.input,
         "result": seen.result,
+        "deadline": seen.deadline,
         "nodes": [
             {
                 "node": node.path,
@@ -309,6 +310,7 @@ def _draw_portrait(seen: Portrait) -> None:
             "started": output.moment(facts.created_at),
             "ended": None if facts.finished_at is None else output.moment(facts.finished_at),
             "took": output.duration(seen.seconds),
+            "deadline": None if seen.deadline is None else output.moment(seen.deadline),
             "input": output.shortened(_told(seen.input), _VALUE),
             "result": None if seen.result is None else output.shortened(_told(seen.result), _VALUE),
         }

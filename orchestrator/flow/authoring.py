@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -25,6 +26,7 @@ from orchestrator.errors import DefinitionError, InvalidInput
 from orchestrator.flow import (
     calls,
     drawing,
+    durations,
     functions,
     inputs,
     integration,
@@ -38,6 +40,7 @@ from orchestrator.flow.building import build
 from orchestrator.flow.calls import call
 from orchestrator.flow.conditions import choose, otherwise, when
 from orchestrator.flow.definition import Definition
+from orchestrator.flow.durations import Duration
 from orchestrator.flow.failures import StepError
 from orchestrator.flow.fanout import each
 from orchestrator.flow.joins import first_n, first_of
@@ -89,13 +92,14 @@ class Flow(Authored[P, R_co]):
         name: str | None,
         version: str | None,
         source: Mapping[str, JSON] | None = None,
+        deadline: timedelta | None = None,
     ) -> None:
         super().__init__(function, Use(name or function.__name__))
         recorded = _recorded(self)
         self.functions: Mapping[str, Step[..., Any]] = dict(recorded.functions)
         self.calls: Mapping[str, Flow[..., Any]] = dict(recorded.calls)
         self.signals: Mapping[str, Any] = dict(recorded.signals)
-        self.definition = _defined(self, recorded, version, source)
+        self.definition = _defined(self, recorded, version, source, deadline)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Record a child execution if a flow is being recorded; elsewhere refuse."""
@@ -224,15 +228,21 @@ class FlowDecorator(Protocol):
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
-def flow(*, version: str | None = None, name: str | None = None) -> FlowDecorator: ...
+def flow(
+    *, version: str | None = None, name: str | None = None, deadline: Duration | None = None
+) -> FlowDecorator: ...
 def flow(
     function: Callable[..., Any] | None = None,
     /,
     *,
     version: str | None = None,
     name: str | None = None,
+    deadline: Duration | None = None,
 ) -> Any:
-    """Record a function as a flow: ``@flow``, or ``@flow(version="3")``."""
+    """Record a function as a flow: ``@flow``, or ``@flow(version="3", deadline="2d")``.
+
+    An execution that has not ended ``deadline`` after its start fails.
+    """
 
     def decorate(decorated: Callable[..., Any]) -> Flow[..., Any]:
         checked = functions.checked(decorated, "flow")
@@ -240,7 +250,11 @@ def flow(
             raise DefinitionError(
                 f"{functions.place(checked)}: version={version!r} is not text: write version='3'"
             )
-        return Flow(checked, name=name, version=version)
+        try:
+            until = None if deadline is None else durations.parse(deadline)
+        except InvalidInput as error:
+            raise DefinitionError(f"{functions.place(checked)}: deadline: {error}") from error
+        return Flow(checked, name=name, version=version, deadline=until)
 
     return decorate if function is None else decorate(function)
 
@@ -320,6 +334,7 @@ def _defined(
     recorded: Recording,
     version: str | None,
     source: Mapping[str, JSON] | None,
+    deadline: timedelta | None,
 ) -> Definition:
     parameters = flow.signature.parameters
     return Definition.of(
@@ -332,4 +347,5 @@ def _defined(
             flow.name, parameters, {name: flow.annotation(name) for name in parameters}
         ),
         source=source,
+        deadline=deadline,
     )

@@ -1,8 +1,8 @@
 """A definition: a flow's graph under a name, version and fingerprint, its options beside it.
 
-The fingerprint covers the graph only. Options (retry, times, queues, windows) and the defaults of
-parameters may change without making it another flow; they are stored beside the graph and replaced
-on registration.
+The fingerprint covers the graph only. Options (retry, times, queues, windows, the deadline) and
+the defaults of parameters may change without making it another flow; they are stored beside the
+graph and replaced on registration.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class StepOptions:
 
 
 DEFAULT_OPTIONS = StepOptions()
+#: A flow's deadline is a moment that the database can hold.
+_LATEST = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +135,8 @@ class Definition:
     ``options`` has one entry per node by its path, the names of the eaches around it and its own,
     joined by ``/``: ``index``, ``folder``, ``folder/parse``. ``defaults`` are encoded values of
     omitted parameters, ``schema`` the JSON schema of the input document, ``source`` the document
-    that the graph was loaded from.
+    that the graph was loaded from, ``deadline`` how long after its start an execution fails that
+    has not ended.
     """
 
     name: str
@@ -144,6 +147,7 @@ class Definition:
     defaults: Mapping[str, JSON] = field(default_factory=dict)
     schema: Mapping[str, JSON] = field(default_factory=dict)
     source: Mapping[str, JSON] | None = None
+    deadline: timedelta | None = None
 
     @classmethod
     def of(
@@ -156,6 +160,7 @@ class Definition:
         defaults: Mapping[str, JSON] | None = None,
         schema: Mapping[str, JSON] | None = None,
         source: Mapping[str, JSON] | None = None,
+        deadline: timedelta | None = None,
     ) -> Definition:
         """Return the checked definition of a graph; its version is by default its fingerprint's."""
         problem = validation.name_problem(name)
@@ -168,6 +173,11 @@ class Definition:
             )
         for path in sorted((options or {}).keys() - set(graph.paths())):
             raise DefinitionError(f"flow {name!r}: options for {path!r}, which is no step")
+        if deadline is not None and not timedelta(0) < deadline <= _LATEST:
+            raise DefinitionError(
+                f"flow {name!r}: deadline={durations.text(deadline)!r}: an execution needs time,"
+                f" at most {durations.text(_LATEST)}; without a deadline it has all"
+            )
         digest = fingerprint(graph)
         return cls(
             name=name,
@@ -178,6 +188,7 @@ class Definition:
             defaults=dict(defaults or {}),
             schema=dict(schema or {}),
             source=None if source is None else dict(source),
+            deadline=deadline,
         )
 
     def step_options(self, path: str) -> StepOptions:
@@ -198,6 +209,8 @@ class Definition:
             written["schema"] = dict(self.schema)
         if self.source is not None:
             written["source"] = dict(self.source)
+        if self.deadline is not None:
+            written["deadline"] = durations.text(self.deadline)
         return written
 
     def to_json(self) -> dict[str, JSON]:
@@ -254,12 +267,13 @@ class _Beside(TypedDict):
     defaults: dict[str, JSON]
     schema: dict[str, JSON]
     source: dict[str, JSON] | None
+    deadline: timedelta | None
 
 
 def _read_beside(document: JSON) -> _Beside:
     if not isinstance(document, dict):
         raise DefinitionError("options: expected an object")
-    for unknown in sorted(document.keys() - {"steps", "defaults", "schema", "source"}):
+    for unknown in sorted(document.keys() - {"steps", "defaults", "schema", "source", "deadline"}):
         raise DefinitionError(f"options: unknown field {unknown!r}")
     steps, defaults = document.get("steps", {}), document.get("defaults", {})
     if not isinstance(steps, dict) or not isinstance(defaults, dict):
@@ -267,10 +281,19 @@ def _read_beside(document: JSON) -> _Beside:
     schema, source = document.get("schema", {}), document.get("source")
     if not isinstance(schema, dict) or not isinstance(source, dict | None):
         raise DefinitionError("options: expected the objects 'schema' and 'source'")
+    deadline = document.get("deadline")
+    if not isinstance(deadline, str | None):
+        raise DefinitionError("options: expected a text as 'deadline'")
     options = {}
     for path, written in steps.items():
         try:
             options[path] = StepOptions.from_json(written)
         except InvalidInput as error:
             raise DefinitionError(f"options of {path!r}: {error}") from error
-    return _Beside(options=options, defaults=defaults, schema=schema, source=source)
+    return _Beside(
+        options=options,
+        defaults=defaults,
+        schema=schema,
+        source=source,
+        deadline=None if deadline is None else durations.parse(deadline),
+    )

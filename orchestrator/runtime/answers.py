@@ -24,6 +24,7 @@ class Situation:
         workers: worker processes that have not ended.
         quarantined: by (name, scope) why a step run was set aside.
         graph: of its definition; None when it cannot be read by this release.
+        deadline: the one by which it failed; None if it did not fail so.
     """
 
     facts: ExecutionFacts
@@ -34,6 +35,7 @@ class Situation:
     workers: Sequence[Living] = ()
     quarantined: Mapping[tuple[str, str], str] = field(default_factory=dict)
     graph: Graph | None = None
+    deadline: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Signals from outside, and what executions tell each other.
+"""Signals from outside, and what executions tell each other, or themselves for later (deadlines).
 
 Every event is an inserted row, handled later under the lock of the execution that it is for
 (protocol.md 2): a child never waits for its parent's lock, nor a parent for its children's.
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from orchestrator import codec
 from orchestrator.errors import Conflict, InvalidInput, NotFound
-from orchestrator.flow import inputs
+from orchestrator.flow import durations, inputs
 from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import EachNode, Graph, SignalNode
 from orchestrator.lifecycle import ExecutionStatus
@@ -25,6 +25,9 @@ from orchestrator.settings import Settings
 from orchestrator.store import events, executions, moves
 from orchestrator.store.database import Connection, Database
 from orchestrator.store.executions import LockedExecution, Woken
+
+#: Deadlines of executions that ended in time are laid aside so many at once.
+_DROPPED = 1000
 
 
 def send(
@@ -96,7 +99,10 @@ def send(
 def deliver(
     connection: Connection, catalogue: Catalogue, settings: Settings
 ) -> list[StepMessage] | None:
-    """Handle the oldest event between executions; return its messages, None when there is none."""
+    """Handle the first event between executions that is due; return its messages.
+
+    None: there is none.
+    """
     with connection.transaction():
         event = events.take_between(connection)
         if event is None:
@@ -115,21 +121,39 @@ def deliver(
                 )
                 return _messages(connection, catalogue, locked, woken)
             case "cancel" if locked.status is ExecutionStatus.RUNNING:
-                moves.record_steps(
-                    connection,
-                    locked.id,
-                    expected=locked.state,
-                    nonce=secrets.randbits(63),
-                    holder=None,
-                    close=str(ExecutionStatus.CANCELLING),
-                    cause="parent",
-                    lease=settings.lease,
-                    unsent_after=settings.unsent_after,
-                )
+                _close(connection, locked, ExecutionStatus.CANCELLING, "parent", settings)
+            case "deadline" if locked.status is ExecutionStatus.RUNNING:
+                line = {"kind": "deadline", "data": {"after": durations.text(event.after)}}
+                _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
+            case "deadline":
+                events.drop_deadlines(connection, limit=_DROPPED)
             case "retry" if locked.status is ExecutionStatus.FAILED:
                 actor = f"execution {event.source}"
                 return operate.retry(connection, catalogue, locked.id, settings, actor=actor)
     return []
+
+
+def _close(
+    connection: Connection,
+    locked: LockedExecution,
+    status: ExecutionStatus,
+    cause: str,
+    settings: Settings,
+    *lines: dict[str, Any],
+) -> None:
+    """End what is not running of a locked execution, ask the rest to stop, tell its children."""
+    moves.record_steps(
+        connection,
+        locked.id,
+        expected=locked.state,
+        nonce=secrets.randbits(63),
+        holder=None,
+        lines=lines,
+        close=str(status),
+        cause=cause,
+        lease=settings.lease,
+        unsent_after=settings.unsent_after,
+    )
 
 
 def deliver_all(

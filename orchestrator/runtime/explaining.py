@@ -11,6 +11,7 @@ from datetime import datetime
 
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts
+from orchestrator.runtime import queries
 from orchestrator.runtime.answers import Answer, Situation, when
 from orchestrator.runtime.step_answers import of_step, place_of
 from orchestrator.store.situation import StepSituation
@@ -76,6 +77,13 @@ def _of_execution(
 
 def _failed(situation: Situation, answers: Sequence[Answer]) -> Answer:
     facts = situation.facts
+    if situation.deadline is not None:
+        return _whole(
+            "deadline",
+            queries.passed(situation.deadline),
+            "an operator retries it, and it goes on without a deadline",
+            f"retry {facts.id}",
+        )
     first = next((answer for answer in answers if answer.code == "quarantined"), None) or next(
         iter(answers), None
     )

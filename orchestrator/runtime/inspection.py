@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from orchestrator.runtime import explaining, places, queries, step_answers
 from orchestrator.runtime.answers import Situation
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.explaining import Explanation
-from orchestrator.store import search
+from orchestrator.store import events, search
 from orchestrator.store import situation as store
 from orchestrator.store.database import Database
 from orchestrator.store.situation import StepSituation, StepTally
@@ -36,6 +37,7 @@ class Portrait:
     Attributes:
         input: encoded, by parameter name.
         result: encoded; None until it has succeeded.
+        deadline: when an open execution will fail if it has not ended.
         nodes: its rows summed by node.
         steps: its current step runs, the urgent ones first, at most as many as were asked for.
     """
@@ -44,6 +46,7 @@ class Portrait:
     seconds: float
     input: dict[str, JSON]
     result: JSON
+    deadline: datetime | None
     nodes: tuple[StepTally, ...]
     steps: tuple[StepSituation, ...]
 
@@ -78,6 +81,7 @@ def portrait(
         seconds=max(0.0, ((facts.finished_at or now) - facts.created_at).total_seconds()),
         input=database.run_calm(store.input_of, execution_id) or {},
         result=result,
+        deadline=database.run(events.deadline, execution_id) if facts.finished_at is None else None,
         nodes=tuple(database.run_calm(store.tally, execution_id)),
         steps=tuple(database.run_calm(store.steps, execution_id, statuses=_CURRENT, limit=limit)),
     )
@@ -169,7 +173,14 @@ def _situation(database: Database, catalogue: Catalogue, execution_id: UUID) -> 
         workers=tuple(database.run_calm(store.living)),
         quarantined=database.run_calm(store.quarantined, execution_id),
         graph=graph,
+        deadline=_passed_deadline(database, facts),
     )
+
+
+def _passed_deadline(database: Database, facts: ExecutionFacts) -> str | None:
+    if facts.status is not ExecutionStatus.FAILED:
+        return None
+    return database.run(events.passed_deadline, facts.id)
 
 
 def _arrived(

@@ -136,7 +136,8 @@ def retry(
     """Retry a failed execution from its failed steps; return the messages to send.
 
     Finished steps are not run again. What the failure had closed reopens, what ended while the
-    execution was failing now orders its successors. Ids and idempotency keys stay.
+    execution was failing now orders its successors. Ids and idempotency keys stay. A deadline that
+    has passed does not come again; if all was done, only too late, the execution succeeds.
 
     Raises:
         NotFound: no such execution.
@@ -154,6 +155,9 @@ def retry(
             )
         acts.write(connection, execution_id, "retry", actor, {}, act=act)
         reopen(connection, execution_id, registered, locked, settings)
+        if lock(connection, execution_id).status is ExecutionStatus.FAILED:
+            # its deadline passed, and all that had begun succeeded: what was never ordered is left
+            _order_again(connection, registered, locked, (), settings)
         woken = dispatch(connection, locked, settings)
     reports.operated(execution_id, "retry", actor)
     return of_ordered(registered, woken, locked.key)
@@ -341,6 +345,9 @@ def _order_again(
         if tuple(place) not in current:
             raise no_such_step(registered, locked.id, place, current)
     plan = reruns.rerun(registered.graph, rows, chosen)
+    if not plan.orders and not plan.superseded:
+        executions.succeed_late(connection, locked.id)
+        return
     executions.insert_rerun(
         connection,
         locked.id,

@@ -15,7 +15,7 @@ from orchestrator.records import ExecutionFacts, StepFacts
 from orchestrator.runtime import values
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.search import check_text
-from orchestrator.store import executions
+from orchestrator.store import events, executions
 from orchestrator.store.database import Connection, Database
 
 
@@ -119,10 +119,19 @@ def result(connection: Connection, catalogue: Catalogue, found: ExecutionFacts) 
 
 
 def reason(connection: Connection, execution_id: UUID, status: str) -> str:
-    """Return why an execution did not succeed: its first failed step, with the error."""
+    """Return why an execution did not succeed: its deadline, or its first failed step's error."""
+    if status == ExecutionStatus.FAILED:
+        deadline = events.passed_deadline(connection, execution_id)
+        if deadline is not None:
+            return passed(deadline)
     for step in executions.step_rows(connection, execution_id):
         if step.status is StepStatus.FAILED and step.error is not None and not step.absorbed_by:
             return (
                 f"step {step.address} failed: {step.error.get('kind')}: {step.error.get('message')}"
             )
     return "it was cancelled" if status == ExecutionStatus.CANCELLED else "no step has failed"
+
+
+def passed(deadline: str) -> str:
+    """Return the sentence that says that an execution failed by its deadline."""
+    return f"its deadline of {deadline} passed"

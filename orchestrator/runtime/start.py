@@ -116,6 +116,7 @@ def start(
         orders=orders,
         unsent_after=settings.unsent_after,
         actor=actor,
+        deadline=registered.definition.deadline,
     )
     if not started.created:
         _require_same(registered, [one], [started])
@@ -153,6 +154,7 @@ def start_many(
         orders=orders,
         unsent_after=settings.unsent_after,
         actor=actor,
+        deadline=registered.definition.deadline,
     )
     _require_same(registered, starts, answers)
     made = [one for one, answer in zip(starts, answers, strict=True) if answer.created]
@@ -187,6 +189,7 @@ def start_in(
         orders=orders,
         unsent_after=settings.unsent_after,
         actor=actor,
+        deadline=registered.definition.deadline,
     )
     _require_same(registered, starts, answers)
     made = [one for one, answer in zip(starts, answers, strict=True) if answer.created]

@@ -1,4 +1,4 @@
-"""Events: signals from outside, ends of children, cancels by a parent; and whom they wake."""
+"""Events: signals, ends of children, cancels by a parent, deadlines; and whom they wake."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from orchestrator.store.executions import Woken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What one execution tells another.
+    """What one execution tells another, or its start tells itself for later.
 
-    A child tells its parent ``ended``, a parent its child ``cancel`` or ``retry``.
+    A child tells its parent ``ended``, a parent its child ``cancel`` or ``retry``; ``deadline`` is
+    from an execution to itself.
+
+    Attributes:
+        after: how long after it was written it became due: of a deadline its time.
     """
 
     id: int
     execution_id: UUID
     kind: str
     source: UUID
+    after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ def tell(connection: Connection, execution_id: UUID, kind: str, source: UUID) ->
 
 
 def take_between(connection: Connection) -> Event | None:
-    """Take the oldest event between executions that nobody else is taking; None if there is none.
+    """Take the first event between executions that is due and that nobody else is taking, if any.
 
     It counts as taken when the caller's transaction commits.
     """
@@ -98,14 +103,52 @@ def take_between(connection: Connection) -> Event | None:
         """
         UPDATE orchestrator.events SET taken_at = orchestrator.now()
          WHERE id = (SELECT id FROM orchestrator.events
-                      WHERE taken_at IS NULL AND kind <> 'signal'
-                      ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-        RETURNING id, execution_id, kind, source
+                      WHERE taken_at IS NULL AND kind <> 'signal' AND due_at <= orchestrator.now()
+                      ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING id, execution_id, kind, source, due_at - at
         """
     ).fetchone()
     if row is None:
         return None
-    return Event(id=row[0], execution_id=row[1], kind=row[2], source=row[3])
+    return Event(id=row[0], execution_id=row[1], kind=row[2], source=row[3], after=row[4])
+
+
+def drop_deadlines(connection: Connection, *, limit: int) -> int:
+    """Take at once the due deadlines of executions that have ended in time; return how many."""
+    return connection.execute(
+        """
+        UPDATE orchestrator.events SET taken_at = orchestrator.now()
+         WHERE id IN (SELECT v.id FROM orchestrator.events v
+                        JOIN orchestrator.executions e ON e.id = v.execution_id
+                       WHERE v.taken_at IS NULL AND v.kind = 'deadline'
+                         AND v.due_at <= orchestrator.now() AND e.finished_at IS NOT NULL
+                       ORDER BY v.due_at, v.id LIMIT %s FOR UPDATE OF v SKIP LOCKED)
+        """,
+        (limit,),
+    ).rowcount
+
+
+def deadline(connection: Connection, execution_id: UUID) -> datetime | None:
+    """Return the deadline that is still ahead of an execution, or that nobody has handled yet."""
+    row = connection.execute(
+        "SELECT due_at FROM orchestrator.events"
+        " WHERE execution_id = %s AND kind = 'deadline' AND taken_at IS NULL",
+        (execution_id,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def passed_deadline(connection: Connection, execution_id: UUID) -> str | None:
+    """Return the deadline by which an execution failed; None if a step failed it, or nothing."""
+    row = connection.execute(
+        """
+        SELECT CASE WHEN kind = 'deadline' THEN data->>'after' END FROM orchestrator.journal
+         WHERE execution_id = %s AND kind IN ('failing', 'deadline')
+         ORDER BY position DESC LIMIT 1
+        """,
+        (execution_id,),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 _WAKE = """

@@ -219,6 +219,22 @@ def reopen_steps(connection: Connection, execution_id: UUID) -> list[StepAddress
     return [StepAddress(*row) for row in owing] if opened else []
 
 
+def succeed_late(connection: Connection, execution_id: UUID) -> None:
+    """Let a locked execution succeed that failed by its deadline and of which nothing is left."""
+    connection.execute(
+        """
+        WITH moved AS (
+            UPDATE orchestrator.executions
+               SET status = 'succeeded', finished_at = orchestrator.now(), position = position + 1
+             WHERE id = %(id)s RETURNING position, finished_at)
+        INSERT INTO orchestrator.journal (execution_id, position, at, kind)
+        SELECT %(id)s, position, finished_at, 'succeeded' FROM moved
+        """,
+        {"id": execution_id},
+    )
+    connection.execute("SELECT orchestrator.tell_parent_1(%s)", (execution_id,))
+
+
 def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[StepAddress]) -> None:
     """Take step runs of a locked execution out of both counters; their payloads stay."""
     connection.execute(

@@ -1,6 +1,6 @@
 """The hot moves: start, claim, load, record, mark. One round trip and one commit each.
 
-They are the calls of the functions of migrations 0002 and 0003 (protocol.md 4); each takes a
+They are the calls of the functions of migrations 0002, 0003 and 0007 (protocol.md 4); each takes a
 psycopg connection in autocommit, or inside a transaction that the full form of a record has opened.
 Arrays
 of ids travel as array literals written by hand, which costs the client less than the driver's
@@ -22,7 +22,7 @@ from orchestrator.store.database import Connection
 
 _START = """
 SELECT execution_id, created, input_hash, expired
-  FROM orchestrator.start_execution_1(%s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s)
+  FROM orchestrator.start_execution_2(%s, %s, %s, %s, %s::jsonb, %s, %s::jsonb, %s, %s)
 """
 _CLAIM = """
 SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items,
@@ -58,6 +58,7 @@ def start_execution(
     orders: Sequence[tuple[str, str, str]],
     unsent_after: timedelta,
     actor: str | None,
+    deadline: timedelta | None = None,
 ) -> Started:
     """Create an execution with its first step runs, or read who holds the key.
 
@@ -67,8 +68,8 @@ def start_execution(
         execution_id: drawn once per start and kept over its repetitions.
         document: the input as JSON text, an object by parameter name.
         orders: (name, scope, queue) of the first step runs.
+        deadline: how long after this start the execution fails if it has not ended.
     """
-    rows = [{"name": name, "scope": scope, "queue": queue} for name, scope, queue in orders]
     row = connection.execute(
         _START,
         (
@@ -78,13 +79,23 @@ def start_execution(
             key,
             document,
             input_hash,
-            json.dumps(rows),
+            first_orders(orders, deadline),
             unsent_after,
             actor,
         ),
     ).fetchone()
     assert row is not None  # noqa: S101  # the function returns exactly one row
     return Started(execution_id=row[0], created=row[1], input_hash=row[2], expired=row[3])
+
+
+def first_orders(orders: Sequence[tuple[str, str, str]], deadline: timedelta | None) -> str:
+    """Return as JSON text what a start orders; its deadline stands in the first order."""
+    rows: list[dict[str, str | float]] = [
+        {"name": name, "scope": scope, "queue": queue} for name, scope, queue in orders
+    ]
+    if deadline is not None:
+        rows[0]["deadline"] = deadline.total_seconds()
+    return json.dumps(rows)
 
 
 def claim(

@@ -1,6 +1,6 @@
 """Starting many executions at once, and inside a transaction that belongs to a caller.
 
-Both are one call of a function of migration 0005, whose arguments and answer are plain text and
+Both are one call of a function of migration 0007, whose arguments and answer are plain text and
 numbers: any driver a caller has can carry them, whatever adapters or row factories it uses.
 """
 
@@ -12,6 +12,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from orchestrator.records import Start, Started
+from orchestrator.store import moves
 from orchestrator.store.borrowed import Borrowed
 from orchestrator.store.database import Connection
 
@@ -19,7 +20,7 @@ _START = """
 SELECT pg_catalog.pg_current_xact_id()::text,
        (SELECT pg_catalog.jsonb_agg(
                    pg_catalog.jsonb_build_array(id, execution_id, input_hash, expired))
-          FROM orchestrator.start_executions_1(%s, %s, %s::jsonb, %s::jsonb, %s, %s, %s))::text
+          FROM orchestrator.start_executions_2(%s, %s, %s::jsonb, %s::jsonb, %s, %s, %s))::text
 """
 # Two connections are to one database if its server started at one moment and gave it one number:
 # names and addresses differ by aliases and poolers.
@@ -39,6 +40,7 @@ def start_executions(
     orders: Sequence[tuple[str, str, str]],
     unsent_after: timedelta,
     actor: str | None,
+    deadline: timedelta | None = None,
 ) -> list[Started]:
     """Create executions with their first step runs, or read who holds their keys; all or nothing.
 
@@ -47,8 +49,9 @@ def start_executions(
     Args:
         starts: no key may be there twice.
         orders: (name, scope, queue) of the first step runs of each.
+        deadline: how long after this start an execution fails that has not ended.
     """
-    parameters = (flow, definition_id, *_documents(starts, orders))
+    parameters = (flow, definition_id, _document(starts), moves.first_orders(orders, deadline))
     settings = (unsent_after.total_seconds(), actor, False)
     row = connection.execute(_START, (*parameters, *settings)).fetchone()
     assert row is not None  # noqa: S101  # a query without FROM returns one row
@@ -64,6 +67,7 @@ def start_in(
     orders: Sequence[tuple[str, str, str]],
     unsent_after: timedelta,
     actor: str | None,
+    deadline: timedelta | None = None,
 ) -> tuple[str, list[Started]]:
     """The same inside the caller's transaction; return that transaction's number too.
 
@@ -71,7 +75,7 @@ def start_in(
     step runs due.
     """
     heard = borrowed.on_commit is not None
-    parameters = (flow, definition_id, *_documents(starts, orders))
+    parameters = (flow, definition_id, _document(starts), moves.first_orders(orders, deadline))
     attend_after = unsent_after.total_seconds() if heard else 0.0
     settings = (attend_after, actor, not heard and borrowed.may_notify)
     transaction, held = borrowed.fetch(_START, (*parameters, *settings))
@@ -102,9 +106,8 @@ def existing(connection: Connection, executions: Iterable[UUID]) -> set[UUID]:
     return {row[0] for row in rows}
 
 
-def _documents(starts: Sequence[Start], orders: Sequence[tuple[str, str, str]]) -> tuple[str, str]:
-    rows = [{"name": name, "scope": scope, "queue": queue} for name, scope, queue in orders]
-    return "[" + ",".join(_written(one) for one in starts) + "]", json.dumps(rows)
+def _document(starts: Sequence[Start]) -> str:
+    return "[" + ",".join(_written(one) for one in starts) + "]"
 
 
 def _written(one: Start) -> str:

@@ -159,6 +159,7 @@ events = Table(
     Column("data", JSONB(none_as_null=True)),
     Column("taken_at", _moment),
     Column("taken_by", Text),
+    Column("due_at", _moment, nullable=False, server_default=_now),
     UniqueConstraint("execution_id", "dedupe_key", name="events_dedupe"),
 )
 Index(
@@ -170,6 +171,7 @@ Index(
 )
 Index(
     "events_between",
+    events.c.due_at,
     events.c.id,
     postgresql_where=text("taken_at IS NULL AND kind <> 'signal'"),
 )

@@ -97,6 +97,16 @@ def test_options_and_defaults_read_back_and_are_no_part_of_the_fingerprint() -> 
     }
 
 
+def test_the_deadline_reads_back_and_is_no_part_of_the_fingerprint() -> None:
+    one = Definition.of(name="one", graph=BODY, deadline=timedelta(days=2))
+
+    assert one.options_json()["deadline"] == "2d"
+    assert Definition.from_json(one.to_json()) == one
+    assert one.fingerprint == Definition.of(name="one", graph=BODY).fingerprint
+    with pytest.raises(DefinitionError, match="expected a text as 'deadline'"):
+        Definition.from_json({**one.to_json(), "options": {"deadline": 2}})
+
+
 def test_the_version_is_the_beginning_of_the_fingerprint_unless_it_is_given() -> None:
     graph = Graph((), (step("a"),))
 

@@ -245,6 +245,16 @@ def test_the_version_of_a_flow_is_text_and_its_name_an_identifier() -> None:
     assert "the name 'my flow' may hold only letters" in refusal(body, name="my flow")
 
 
+def test_the_deadline_of_a_flow_is_a_duration_that_has_an_end() -> None:
+    def body() -> None:
+        tick()
+
+    assert "test_refusals.py" in refusal(body, deadline="soon")
+    assert "deadline: 'soon' is not a duration" in refusal(body, deadline="soon")
+    assert "deadline='0s': an execution needs time" in refusal(body, deadline=0)
+    assert "at most 36500d" in refusal(body, deadline="99999d")
+
+
 def test_a_default_that_cannot_be_stored_is_refused() -> None:
     def body(x: Any = tick) -> None:
         tick()

@@ -18,15 +18,16 @@ import psycopg
 import pytest
 
 from orchestrator.records import Claimed, StepAddress, StepMessage
-from orchestrator.store import executions, expiry, incarnations, moves, sweeping, values
+from orchestrator.store import events, executions, expiry, incarnations, moves, sweeping, values
 from orchestrator.store.database import Connection, Database
 from tests.services.databases import Databases
 
 LEASE, SOON = timedelta(seconds=30), timedelta(seconds=5)
 HOLDER = UUID(int=7)
-TABLES = {"keys", "executions", "execution_state", "steps", "payloads", "journal"}
+TABLES = {"keys", "executions", "execution_state", "steps", "payloads", "journal", "events"}
 
-# 3,000 ended executions of three steps, 300 open ones of two, one fan-out over 500 items.
+# 3,000 ended executions of three steps, 300 open ones of two, one fan-out over 500 items; all have
+# deadlines, of which 200 have passed, 100 of them of ended executions.
 _SEED = """
 INSERT INTO orchestrator.definitions (name, version, fingerprint, graph, options)
     VALUES ('flow', '1', '0', '{}', '{}');
@@ -82,6 +83,10 @@ INSERT INTO orchestrator.payloads (execution_id, name, scope, run, kind, part, v
     UNION ALL
     SELECT id, 'each', '', 0, 'items', part, '[1, 2]' FROM made, generate_series(0, 8, 2) part
      WHERE n = 3301;
+INSERT INTO orchestrator.events (execution_id, kind, source, at, due_at)
+    SELECT id, 'deadline', id, at, now() + make_interval(hours => CASE
+               WHEN n <= 100 OR n > 3201 THEN -1 ELSE n END)
+      FROM made;
 """
 
 
@@ -306,6 +311,26 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
         ),
         1,
     ),
+    "start with a deadline": (
+        lambda c, _: moves.start_execution(
+            c,
+            execution_id=uuid4(),
+            flow="flow",
+            definition_id=1,
+            key="new",
+            document="{}",
+            input_hash="0",
+            orders=[("a", "", "q")],
+            unsent_after=SOON,
+            actor=None,
+            deadline=timedelta(days=2),
+        ),
+        0,
+    ),
+    "take the event that is due": (lambda c, _: events.take_between(c), 2),
+    "drop deadlines of ended executions": (lambda c, _: events.drop_deadlines(c, limit=100), 400),
+    "read a deadline": (lambda c, s: events.deadline(c, s.running), 1),
+    "read whether a deadline passed": (lambda c, s: events.passed_deadline(c, s.ended), 1),
     "claim": (
         lambda c, s: moves.claim(c, [(step(s.ready), 1)], holder=HOLDER, lease=LEASE, nonce=1),
         2,
@@ -410,6 +435,17 @@ def test_a_sweep_finds_what_is_due_by_the_one_index_for_it(seeded: Seeded, mode:
     found = [scan for scan in seeded.scans() if scan.index == "steps_attend_at"]
     assert [(scan.kind, scan.rows) for scan in found] == [("Index Scan", 50)]
     assert found[0].condition is not None
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+def test_events_are_taken_in_the_order_in_which_they_became_due(seeded: Seeded, mode: str) -> None:
+    with seeded.explained(mode) as connection:
+        taken = events.take_between(connection)
+
+    assert taken is not None
+    found = [scan for scan in seeded.scans() if scan.index == "events_between"]
+    assert [(scan.kind, scan.rows) for scan in found] == [("Index Scan", 1)]
+    assert not [node for plan in seeded.plans for node in _nodes(plan["Plan"], "Sort")]
 
 
 def test_nothing_is_claimed_in_another_order_than_that_of_the_keys(seeded: Seeded) -> None:
