@@ -66,6 +66,7 @@ class TaskEvents:
         self._awake, self._ending = threading.Event(), threading.Event()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._connection: kombu.Connection | None = None
         self._dispatcher: EventDispatcher | None = None
 
     def ended(self, end: Ended) -> None:
@@ -101,19 +102,22 @@ class TaskEvents:
             self._thread.join(_LAST_WORDS)
 
     def _run(self) -> None:
-        looked = 0.0
-        while not self._ending.is_set():
-            self._awake.wait(self._until_next(looked))
-            self._awake.clear()
-            self._ending.wait(_GATHER)
+        looked, last = 0.0, False
+        while not last:
+            last = self._ending.is_set()
+            if not last:
+                self._awake.wait(self._until_next(looked))
+                self._awake.clear()
+                self._ending.wait(_GATHER)
             rows: list[Event] = []
-            if self._ending.is_set() or time.monotonic() >= looked + PAUSE:
+            if last or time.monotonic() >= looked + PAUSE:
                 looked = time.monotonic()
-                rows = self._of_executions()
+                rows = self._of_executions(early=last)
             if not self._tell([*self._noted(), *rows]):
                 self._executions.untold(rows)
                 self._ending.wait(_SILENCE)
                 self._kept.clear()
+        self._hang_up()
         self._executions.database.forget()
 
     def _until_next(self, looked: float) -> float | None:
@@ -123,9 +127,9 @@ class TaskEvents:
     def _noted(self) -> list[Event]:
         return [self._kept.popleft() for _ in range(len(self._kept))]
 
-    def _of_executions(self) -> list[Event]:
+    def _of_executions(self, *, early: bool) -> list[Event]:
         try:
-            return self._executions.look()
+            return self._executions.look(early=early)
         except Exception as error:  # noqa: BLE001 - the steps find out by themselves
             log.info("executions are not shown: %s", error)
             return []
@@ -136,8 +140,9 @@ class TaskEvents:
             return True
         try:
             if self._dispatcher is None:
+                self._connection = self._connect()
                 self._dispatcher = EventDispatcher(
-                    self._connect(),
+                    self._connection,
                     hostname=self._hostname,
                     app=self._app,
                     buffer_group=["task"],
@@ -149,9 +154,18 @@ class TaskEvents:
             self._dispatcher.flush()
         except Exception as error:  # noqa: BLE001 - events are told and forgotten
             log.info("events are not sent for %g s: %s", _SILENCE, error)
-            self._dispatcher = None
+            self._hang_up()
             return False
         return True
+
+    def _hang_up(self) -> None:
+        connection, self._connection, self._dispatcher = self._connection, None, None
+        if connection is None:
+            return
+        try:
+            connection.collect(socket_timeout=1.0)
+        except Exception as error:  # noqa: BLE001 - whatever a dead socket raises does not matter
+            log.debug("while closing a broker connection: %r", error)
 
 
 def inline_id(claimed: Claimed) -> str:

@@ -81,15 +81,18 @@ class ExecutionRows:
         with self._guard:
             return min((one.due for one in self._followed.values()), default=None)
 
-    def look(self) -> list[Event]:
+    def look(self, *, early: bool = False) -> list[Event]:
         """Read what is due, and return the events that tell what has changed.
+
+        Args:
+            early: read what is not due as well, because there will be no later.
 
         Raises:
             Unavailable: the database stayed away.
         """
         now = time.monotonic()
         with self._guard:
-            due = {key: one for key, one in self._followed.items() if one.due <= now}
+            due = {key: one for key, one in self._followed.items() if early or one.due <= now}
             for one in due.values():
                 one.due, one.pause = now + one.pause, min(2 * one.pause, _SELDOM)
         if not due:
