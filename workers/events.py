@@ -69,16 +69,21 @@ class TaskEvents:
         self._connection: kombu.Connection | None = None
         self._dispatcher: EventDispatcher | None = None
 
+    def began(self, claimed: Claimed, task: str, inline: bool) -> None:
+        """Note an attempt that begins, so that what takes long is seen while it does."""
+        if inline:
+            uuid, now = inline_id(claimed), time.time()
+            self._kept.append((now, "task-received", _introduction(claimed, task, uuid)))
+            self._kept.append((now, "task-started", {"uuid": uuid}))
+        if self._executions.touch(claimed.address.execution_id, quiet=False):
+            self.flush()
+
     def ended(self, end: Ended) -> None:
         """Note an attempt that was recorded."""
+        if end.inline:
+            self._kept.append((time.time(), *_conclusion(end, inline_id(end.claimed))))
         quiet = isinstance(end.outcome, Parked)
         self._executions.touch(end.claimed.address.execution_id, quiet=quiet)
-        if end.inline:
-            uuid, now = inline_id(end.claimed), time.time()
-            began = now - end.seconds
-            self._kept.append((began, "task-received", _introduction(end, uuid)))
-            self._kept.append((began, "task-started", {"uuid": uuid}))
-            self._kept.append((now, *_conclusion(end, uuid)))
 
     def moved(self, execution: UUID) -> None:
         """Have told of an execution in which something happened outside of a delivery."""
@@ -198,12 +203,11 @@ def _wanted(until: object, child: object) -> str:
     return f"execution {child}" if child else f"{until:%Y-%m-%d %H:%M:%S}" if until else "a signal"
 
 
-def _introduction(end: Ended, uuid: str) -> dict[str, Any]:
-    claimed = end.claimed
+def _introduction(claimed: Claimed, task: str, uuid: str) -> dict[str, Any]:
     execution = str(claimed.address.execution_id)
     return {
         "uuid": uuid,
-        "name": end.task,
+        "name": task,
         "args": arguments_text(claimed.key or "", claimed.address.scope),
         "kwargs": keywords_text(claimed.address.run, 0),
         "root_id": execution,

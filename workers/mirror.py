@@ -66,15 +66,22 @@ class ExecutionRows:
     _followed: dict[UUID, _Followed] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def touch(self, execution: UUID, *, quiet: bool) -> None:
-        """Note that a step of an execution has ended here; ``quiet``: it waits for something."""
+    def touch(self, execution: UUID, *, quiet: bool) -> bool:
+        """Note that something happens here in an execution; return whether that was not expected.
+
+        Args:
+            quiet: what happens is that a step begins to wait for something.
+        """
         with self._guard:
-            one = self._followed.pop(execution, None) or _Followed()
+            known = self._followed.pop(execution, None)
+            one = known or _Followed(quiet=quiet)
+            changed = known is None or one.quiet is not quiet
             one.quiet, one.pause = quiet, NEXT
             one.due = min(one.due, time.monotonic() + NEXT)
             self._followed[execution] = one
             if len(self._followed) > _FOLLOWED:
                 del self._followed[next(iter(self._followed))]
+            return changed
 
     def next_look(self) -> float | None:
         """Return when the next execution is due on the monotonic clock; None: there is none."""

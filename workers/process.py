@@ -17,7 +17,7 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from orchestrator.errors import NotFound, Unavailable
-from orchestrator.records import StepMessage
+from orchestrator.records import Claimed, StepMessage
 from orchestrator.runtime import delivery
 from orchestrator.runtime.bodies import COROUTINES
 from orchestrator.runtime.catalogue import Catalogue
@@ -87,6 +87,7 @@ class StepProcess:
             holder=self.holder,
             publish=self.sender.publish,
             on_body=self._on_body,
+            on_begin=self._on_begin,
             on_end=self._on_end,
             on_claim=self.desk.claimed,
             draining=job.draining,
@@ -189,6 +190,10 @@ class StepProcess:
                 times_out_at=body.began + body.timeout.total_seconds() + GRACE,
             )
         )
+
+    def _on_begin(self, claimed: Claimed, task: str, inline: bool) -> None:
+        if self.events is not None:
+            self.events.began(claimed, task, inline)
 
     def _on_end(self, ended: Ended) -> None:
         if not ended.inline and ended.claimed.address == self._own.address:

@@ -169,6 +169,11 @@ def waiting_long(file: str) -> int:
 
 
 @step
+def same(text: str) -> str:
+    return text
+
+
+@step
 def greet(buyer: str, answer: str) -> str:
     return f"{buyer}: {answer}"
 
@@ -181,3 +186,8 @@ def calling(number: int) -> int:
 @flow(version="1")
 def patient(card_number: str, buyer: str) -> str:
     return greet(buyer, answered("answer", str))
+
+
+@flow(version="1")
+def waiting_inline(file: str) -> int:
+    return wait_for(same(file))

@@ -89,6 +89,7 @@ def test_an_execution_is_a_row_that_an_operator_can_follow_through_a_retry(
     gate = tmp_path / "gate"
 
     slow = shop.start("waiting", str(gate))
+    assert flower.shows(slow.id, "RUNNING")["result"] == "0/1 steps"
     refused = shop.start("failing", 7, key="o-7")
     with pytest.raises(ExecutionFailed):
         refused.result(timeout=20)
@@ -146,3 +147,18 @@ def test_an_execution_that_the_main_process_ends_is_shown_as_failed(
     shown = flower.shows(late.id, "FAILURE", timeout=40)
     assert shown["exception"].startswith("stop_when_asked: TimedOut: ")
     assert shown["result"] == "1/1 steps"
+
+
+def test_a_long_step_is_seen_while_it_runs(open_shop: OpenShop, tmp_path: Path) -> None:
+    shop = open_shop()
+    shop.crew.worker()
+    flower = Flower(shop.crew)
+    gate = tmp_path / "gate"
+
+    slow = shop.start("waiting_inline", str(gate))
+
+    wait_until(lambda: "waiting_inline.wait_for" in flower.tasks(slow.id), timeout=20)
+    assert flower.tasks(slow.id)["waiting_inline.wait_for"]["state"] == "STARTED"
+    assert flower.shows(slow.id, "RUNNING")["result"] == "1/2 steps"
+    gate.touch()
+    flower.shows(slow.id, "SUCCESS")
