@@ -50,7 +50,7 @@ def compare(operation: Comparison, left: JSON, right: JSON) -> bool:
         return False
     try:
         return bool(_OPERATORS[operation](_comparable(left), _comparable(right)))
-    except TypeError as error:
+    except (TypeError, ArithmeticError) as error:  # a decimal that is no number has no order
         raise InvalidInput(
             f"{codec.canonical(left)[:80]} {operation} {codec.canonical(right)[:80]} cannot be"
             f" decided: {error}; compare values of one type"

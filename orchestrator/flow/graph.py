@@ -244,9 +244,9 @@ class Graph:
         """Return the nodes that are of no use once a merge has what it wanted."""
         return self._losers.get(merge, frozenset())
 
-    def merge_over(self, name: str) -> str | None:
-        """Return the merge whose loser a node may become, if there is one; the innermost one."""
-        return next((merge for merge, losers in self._losers.items() if name in losers), None)
+    def merges_over(self, name: str) -> tuple[str, ...]:
+        """Return the merges whose loser a node may become, the innermost first."""
+        return self._merges_over.get(name, ())
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every node, those inside bodies included: ``file``, ``file/parse``."""
@@ -279,10 +279,10 @@ class Graph:
         )
 
     @cached_property
-    def gated(self) -> frozenset[str]:
-        """Names of nodes that may be skipped, whatever item they are in: nearly always none."""
-        conditional = {node.name for node in self.nodes if node.conditions}
-        return frozenset(conditional.union(*self._losers.values()))
+    def names(self) -> frozenset[str]:
+        """Names of the nodes of this level and of all bodies below it."""
+        below = (node.body.names for node in self.nodes if isinstance(node, EachNode))
+        return frozenset(self._by_name).union(*below)
 
     @cached_property
     def _by_name(self) -> Mapping[str, Node]:
@@ -306,6 +306,14 @@ class Graph:
         for of, handler in self._handlers.items():
             waiting[handler] = waiting[of]
         return {name: tuple(names) for name, names in waiting.items()}
+
+    @cached_property
+    def _merges_over(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for merge, losers in self._losers.items():
+            for name in losers:
+                found.setdefault(name, []).append(merge)
+        return {name: tuple(merges) for name, merges in found.items()}
 
     @cached_property
     def _losers(self) -> Mapping[str, frozenset[str]]:

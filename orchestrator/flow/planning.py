@@ -112,13 +112,31 @@ def after_failure(graph: Graph, name: str, scope: str) -> Succession | None:
 
 def accepting_item(graph: Graph, scope: str) -> str | None:
     """Return the innermost item around ``scope`` that its each can do without, if there is one."""
+    return next(accepting_items(graph, scope), None)
+
+
+def accepting_items(graph: Graph, scope: str) -> Iterator[str]:
+    """Yield the items around ``scope`` that their eaches can do without, the innermost first."""
     if not graph.has_accepting:
-        return None
+        return
     while (outer := scopes.parent(scope)) is not None:
         if level(graph, outer[0]).each(outer[1]).accept < 1:
-            return scope
+            yield scope
         scope = outer[0]
-    return None
+
+
+def merges_over(graph: Graph, name: str, scope: str) -> Iterator[tuple[str, str]]:
+    """Yield the merges, with their scopes, that may make a node useless, the innermost first.
+
+    What an item does is as useless as its each.
+    """
+    while True:
+        for merge in level(graph, scope).merges_over(name):
+            yield merge, scope
+        outer = scopes.parent(scope)
+        if outer is None:
+            return
+        scope, name, _ = outer
 
 
 def _arrival(here: Graph, name: str, scope: str, live: bool) -> Order:

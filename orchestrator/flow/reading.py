@@ -48,6 +48,7 @@ from orchestrator.flow.reads import (
     EndedOf,
     ErrorOf,
     InputOf,
+    IsDecided,
     IsLost,
     ItemOf,
     ItemsOf,
@@ -67,31 +68,44 @@ _Evaluate: TypeAlias = Callable[[str], JSON]
 
 def gates(graph: Graph, name: str, scope: str) -> frozenset[Read]:
     """Return what to fetch to know whether a node that is ordered is to run; mostly nothing."""
-    here = planning.level(graph, scope)
-    if name not in here.gated and not graph.has_accepting:
-        return frozenset()
+    return frozenset(
+        {
+            *_condition_reads(graph, name, scope),
+            *merge_reads(graph, name, scope),
+            *_loss_reads(graph, name, scope),
+        }
+    )
+
+
+def merge_reads(graph: Graph, name: str, scope: str) -> tuple[IsDecided, ...]:
+    """Return what to fetch to know whether a node has lost; the innermost merge first."""
+    return tuple(IsDecided(*merge) for merge in planning.merges_over(graph, name, scope))
+
+
+def _condition_reads(graph: Graph, name: str, scope: str) -> Iterator[Read]:
     place = _Place(graph, scope)
-    found = {read for condition in here.node(name).conditions for read in place.reads(condition)}
-    merge = here.merge_over(name)
-    if merge is not None:
-        found.add(EndedOf((merge,), scope))
-    item = planning.accepting_item(graph, scope)
-    if item is not None:
-        found.add(IsLost(item))
-    return frozenset(found)
+    for condition in planning.level(graph, scope).node(name).conditions:
+        yield from place.reads(condition)
+
+
+def _loss_reads(graph: Graph, name: str, scope: str) -> Iterator[IsLost]:
+    """Whatever fails in an item that consists of this node alone is this node."""
+    for item in planning.accepting_items(graph, scope):
+        outer, each, _ = _parent(item)
+        names = planning.level(graph, outer).each(each).body.names
+        if names != {name}:
+            yield IsLost(item, names)
 
 
 def refusal(graph: Graph, name: str, scope: str, values: Values) -> str | None:
     """Return why a node is not to run, None if it is; ``values`` are those of its `gates`."""
-    here = planning.level(graph, scope)
     place = _Place(graph, scope)
-    item = planning.accepting_item(graph, scope)
-    if item is not None and values[IsLost(item)]:
+    if any(values[loss] for loss in _loss_reads(graph, name, scope)):
         return "another step of this item failed"
-    merge = here.merge_over(name)
-    if merge is not None and values[EndedOf((merge,), scope)]:
-        return f"{merge} has what it wanted"
-    for condition in here.node(name).conditions:
+    for decided in merge_reads(graph, name, scope):
+        if values[decided]:
+            return f"{decided.merge} has what it wanted"
+    for condition in planning.level(graph, scope).node(name).conditions:
         if not expressions.is_true(place.value(condition, values)):
             return "its condition is false"
     return None
@@ -144,14 +158,14 @@ def moment(graph: Graph, node: SleepNode, scope: str, values: Values) -> JSON:
     return _Place(graph, scope).value(node.until, values)
 
 
-def gather_reads(name: str, scope: str) -> frozenset[Read]:
+def gather_reads(node: EachNode, scope: str) -> frozenset[Read]:
     """Return what to fetch to know how many items of an each were lost."""
-    return frozenset({LostOf(name, scope, ())})
+    return frozenset({_lost(node, scope)})
 
 
-def lost_items(name: str, scope: str, values: Values) -> int:
+def lost_items(node: EachNode, scope: str, values: Values) -> int:
     """Return how many items of an each were lost; ``values`` are those of `gather_reads`."""
-    return len(values[LostOf(name, scope, ())].get(scope, ()))
+    return len(values[_lost(node, scope)].get(scope, ()))
 
 
 def items(graph: Graph, name: str, scope: str, values: Values) -> list[JSON]:
@@ -247,7 +261,7 @@ class _Place:
             yield CountsOf(node.name, self.base, self.path)
             yield from self.below(node.name).reads(node.body.result)
             if node.accept < 1:
-                yield LostOf(node.name, self.base, self.path)
+                yield _lost(node, self.base, self.path)
         else:
             yield self._output(node.name)
         handler = self.graph.handler(node.name)
@@ -331,7 +345,7 @@ class _Place:
             return self._row_evaluator(node.name, values)
         name = node.name
         counts = values[CountsOf(name, self.base, self.path)]
-        lost = values[LostOf(name, self.base, self.path)] if node.accept < 1 else {}
+        lost = values[_lost(node, self.base, self.path)] if node.accept < 1 else {}
         of_item = self.below(name).evaluator(node.body.result, values)
 
         def results(at: str) -> JSON:
@@ -395,6 +409,10 @@ class _Place:
 def _race(here: Graph, node: MergeNode, scope: str) -> EndedOf:
     handlers = (here.handler(given) for given in node.inputs)
     return EndedOf((*node.inputs, *(name for name in handlers if name is not None)), scope)
+
+
+def _lost(node: EachNode, scope: str, path: tuple[str, ...] = ()) -> LostOf:
+    return LostOf(node.name, scope, path, node.body.names)
 
 
 def _item(scope: str) -> ItemOf:

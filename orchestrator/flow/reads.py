@@ -73,11 +73,15 @@ class ErrorOf:
 
 @dataclass(frozen=True, slots=True)
 class LostOf:
-    """The items that an each does without. Value: {scope text of the each's row: item scopes}."""
+    """The items that an each does without. Value: {scope text of the each's row: item scopes}.
+
+    ``names`` are those of the nodes in its items, at any depth.
+    """
 
     each: str
     scope: str
     path: tuple[str, ...]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,20 @@ class EndedOf:
 
 @dataclass(frozen=True, slots=True)
 class IsLost:
-    """Whether something failed in an item that its each can do without. Value: true or false."""
+    """Whether something failed in an item that its each can do without. Value: true or false.
 
+    ``names`` are those of the nodes in the item, at any depth.
+    """
+
+    scope: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class IsDecided:
+    """Whether a merge has what it wanted. Value: true or false."""
+
+    merge: str
     scope: str
 
 
@@ -106,5 +122,6 @@ Read: TypeAlias = (
     | LostOf
     | EndedOf
     | IsLost
+    | IsDecided
 )
 Values: TypeAlias = Mapping[Read, Any]

@@ -128,6 +128,9 @@ def rerun(
     """
     current = {row.place: row for row in rows if row.status is not StepStatus.SUPERSEDED}
     reached = _reached(graph, current, chosen)
+    while more := _skipped_for(graph, current, reached):
+        chosen = {*chosen, *more}
+        reached = _reached(graph, current, chosen)
     leaving = {
         place: row
         for place, row in current.items()
@@ -146,6 +149,59 @@ def rerun(
         orders=ordered,
         runs={place: newest[place] + 1 for place in leaving if place not in created},
     )
+
+
+def lost_items(graph: Graph, rows: Sequence[RowFacts], but: Collection[Place] = ()) -> list[Place]:
+    """Return the steps whose failure was done without until too many items had failed.
+
+    Args:
+        but: eaches that are not asked about.
+    """
+    current = {row.place: row for row in rows if row.status is not StepStatus.SUPERSEDED}
+    failed = {place: row for place, row in current.items() if row.status is StepStatus.FAILED}
+    short = [
+        place
+        for place, row in failed.items()
+        if row.items is not None and not row.absorbed and place not in but
+    ]
+    by_each: dict[Place, list[Place]] = {}
+    for place, row in failed.items():
+        item = _item_without(graph, row)
+        if item is not None:
+            by_each.setdefault(next(_eaches_around(item)), []).append(place)
+    found: list[Place] = []
+    while short:
+        for place in by_each.get(short.pop(), ()):
+            # what failed because too many of its own items did is cured by these
+            (found if failed[place].items is None else short).append(place)
+    return sorted(found)
+
+
+def _item_without(graph: Graph, row: RowFacts) -> str | None:
+    """The item that its each does without because this row failed."""
+    if row.status is not StepStatus.FAILED or not row.absorbed:
+        return None
+    if planning.level(graph, row.scope).handler(row.name) is not None:
+        return None
+    return planning.accepting_item(graph, row.scope)
+
+
+def _skipped_for(graph: Graph, current: Mapping[Place, RowFacts], reached: _Reached) -> set[Place]:
+    """What was skipped in items whose failure runs again: it is asked anew."""
+    items = {
+        item
+        for place, row in current.items()
+        if reached.touches(place) and (item := _item_without(graph, row)) is not None
+    }
+    if not items:
+        return set()
+    return {
+        place
+        for place, row in current.items()
+        if row.status is StepStatus.SKIPPED
+        and not reached.touches(place)
+        and any(item in items for item in planning.accepting_items(graph, place[1]))
+    }
 
 
 @dataclass(frozen=True, slots=True)

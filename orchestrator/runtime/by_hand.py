@@ -72,7 +72,7 @@ def complete(
         detail = {"steps": [_path(row.address) for row in rows], **_shown(output, settings)}
         acts.write(connection, execution_id, kind, actor, detail, act=act)
         if was_failed:
-            operate.reopen(connection, execution_id, registered, locked, settings)
+            operate.reopen_with_items(connection, registered, locked, settings, but=chosen)
         ordered = [
             one
             for row, outcome in zip(rows, outcomes, strict=True)

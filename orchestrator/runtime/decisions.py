@@ -85,10 +85,9 @@ def decide(graph: Graph, claimed: Claimed, *, settled: Fetch, fresh: Fetch) -> O
 
 def _gathered(node: EachNode, claimed: Claimed, fresh: Fetch) -> Outcome:
     """All items have ended: enough of them well, or the each fails."""
-    name, scope = claimed.address.name, claimed.address.scope
-    count = claimed.items or 0
+    scope, count = claimed.address.scope, claimed.items or 0
     if node.accept < 1:
-        lost = reading.lost_items(name, scope, fresh(reading.gather_reads(name, scope)))
+        lost = reading.lost_items(node, scope, fresh(reading.gather_reads(node, scope)))
         if count and (lost == count or count - lost < node.accept * count):
             wanted = f"{node.accept:.0%}" if node.accept else "one"
             return Failed(

@@ -44,7 +44,7 @@ from orchestrator.store.database import Database, is_refusal
 #: A segment keeps so many values that it has met, and none beside a large one (characters).
 _CACHE_LIMIT, _LARGE = 256, 1 << 16
 #: Raised where the arguments of a step cannot be put together: no attempt would find others.
-_NO_VALUE = (OrchestratorError, LookupError, TypeError, ValueError)
+_NO_VALUE = (OrchestratorError, ArithmeticError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import EachNode, Graph, SignalNode
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.records import StepMessage
-from orchestrator.runtime import operate
+from orchestrator.runtime import freed, operate
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -63,9 +63,9 @@ def send(
         if locked is None:
             raise NotFound(f"no execution {execution_id}; it may have expired")
         registered = catalogue.definition(connection, locked.definition_id)
-        known = dict(_signals(registered.graph))
-        if signal not in known.values():
-            names = sorted(set(known.values()))
+        waiting = freed.places(registered.graph, signal)
+        if not waiting:
+            names = sorted({of for _, of in _signals(registered.graph)})
             raise InvalidInput(
                 f"flow {registered.flow!r} waits for no signal {signal!r}"
                 f"{near_miss(signal, names)}; it waits for {', '.join(names) or 'none'}"
@@ -85,14 +85,7 @@ def send(
         )
         woken = []
         if added:
-            waiting = [name for name, of in known.items() if of == signal]
-            woken = events.wake_one(
-                connection,
-                execution_id,
-                waiting,
-                paused=locked.paused,
-                unsent_after=settings.unsent_after,
-            )
+            woken = events.wake_waiting(connection, execution_id, waiting, _awake(locked, settings))
     return of_ordered(registered, woken, locked.key)
 
 
@@ -113,11 +106,7 @@ def deliver(
         match event.kind:
             case "ended" if locked.status is ExecutionStatus.RUNNING:
                 woken = events.wake_caller(
-                    connection,
-                    locked.id,
-                    event.source,
-                    paused=locked.paused,
-                    unsent_after=settings.unsent_after,
+                    connection, locked.id, event.source, _awake(locked, settings)
                 )
                 return _messages(connection, catalogue, locked, woken)
             case "cancel" if locked.status is ExecutionStatus.RUNNING:
@@ -127,9 +116,11 @@ def deliver(
                 _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
             case "deadline":
                 events.drop_deadlines(connection, limit=_DROPPED)
-            case "retry" if locked.status is ExecutionStatus.FAILED:
+            case "retry" if locked.status in {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}:
                 actor = f"execution {event.source}"
-                return operate.retry(connection, catalogue, locked.id, settings, actor=actor)
+                return operate.retry(
+                    connection, catalogue, locked.id, settings, actor=actor, cancelled=True
+                )
     return []
 
 
@@ -191,6 +182,10 @@ def _text(
             "allowed; store it elsewhere and send where it is"
         )
     return text
+
+
+def _awake(locked: LockedExecution, settings: Settings) -> events.Awake:
+    return events.Awake(paused=locked.paused, unsent_after=settings.unsent_after)
 
 
 def _messages(

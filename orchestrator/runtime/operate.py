@@ -8,7 +8,7 @@ commit succeeded and whose answer was lost is not done, nor refused, a second ti
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -132,12 +132,16 @@ def retry(
     *,
     actor: str,
     act: UUID | None = None,
+    cancelled: bool = False,
 ) -> list[StepMessage]:
     """Retry a failed execution from its failed steps; return the messages to send.
 
     Finished steps are not run again. What the failure had closed reopens, what ended while the
     execution was failing now orders its successors. Ids and idempotency keys stay. A deadline that
     has passed does not come again; if all was done, only too late, the execution succeeds.
+
+    Args:
+        cancelled: a cancelled one is retried, too: its parent is.
 
     Raises:
         NotFound: no such execution.
@@ -148,15 +152,17 @@ def retry(
         registered = catalogue.definition(connection, locked.definition_id)
         if was_done(connection, execution_id, act):
             return of_ordered(registered, acts.unsent(connection, execution_id), locked.key)
-        if locked.status is not ExecutionStatus.FAILED:
+        was_cancelled = locked.status is ExecutionStatus.CANCELLED
+        if locked.status is not ExecutionStatus.FAILED and not (cancelled and was_cancelled):
             raise Conflict(
                 f"execution {execution_id} is {locked.status}: only a failed one is retried; "
                 "to run finished steps again, re-run it from a step"
             )
         acts.write(connection, execution_id, "retry", actor, {}, act=act)
-        reopen(connection, execution_id, registered, locked, settings)
-        if lock(connection, execution_id).status is ExecutionStatus.FAILED:
-            # its deadline passed, and all that had begun succeeded: what was never ordered is left
+        reopen_with_items(connection, registered, locked, settings)
+        if lock(connection, execution_id).status in TERMINAL_EXECUTION:
+            # its deadline passed, or it was cancelled, and all that had begun succeeded: what was
+            # never ordered is left
             _order_again(connection, registered, locked, (), settings)
         woken = dispatch(connection, locked, settings)
     reports.operated(execution_id, "retry", actor)
@@ -303,6 +309,29 @@ def reopen(
     )
 
 
+def reopen_with_items(
+    connection: Connection,
+    registered: Registered,
+    locked: LockedExecution,
+    settings: Settings,
+    *,
+    but: Collection[tuple[str, str]] = (),
+) -> None:
+    """Put back what the end of a locked execution cut off, and items of which too many failed.
+
+    What had failed in these keeps its id, as all that is retried; what was skipped for it is
+    ordered anew.
+
+    Args:
+        but: eaches whose items are left alone.
+    """
+    rows = _facts(connection, locked.id)
+    lost = reruns.lost_items(registered.graph, rows, but)
+    reopen(connection, locked.id, registered, locked, settings)
+    if lost:
+        _order_again(connection, registered, locked, lost, settings, kept=lost)
+
+
 def dispatch(
     connection: Connection, locked: LockedExecution, settings: Settings
 ) -> list[executions.Woken]:
@@ -323,23 +352,15 @@ def _order_again(
     locked: LockedExecution,
     chosen: Sequence[tuple[str, str]],
     settings: Settings,
+    *,
+    kept: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Supersede chosen step runs and all after them, and order them anew."""
+    """Supersede chosen step runs and all after them, and order them anew.
+
+    Those that are ``kept`` and could begin now go on under their old ids instead.
+    """
     executions.lock_steps(connection, locked.id)
-    rows = [
-        reruns.RowFacts(
-            name=row.address.name,
-            scope=row.address.scope,
-            run=row.address.run,
-            status=row.status,
-            wanted=row.wanted or 0,
-            live=row.live or 0,
-            items=row.items,
-            next=row.next or 0,
-            absorbed=row.absorbed_by is not None,
-        )
-        for row in executions.step_rows(connection, locked.id)
-    ]
+    rows = _facts(connection, locked.id)
     current = {row.place for row in rows if row.status is not StepStatus.SUPERSEDED}
     for place in chosen:
         if tuple(place) not in current:
@@ -348,6 +369,9 @@ def _order_again(
     if not plan.orders and not plan.superseded:
         executions.succeed_late(connection, locked.id)
         return
+    retried = {(o.name, o.scope) for o in plan.orders if o.ready}.intersection(kept)
+    superseded = [StepAddress(locked.id, *address) for address in plan.superseded]
+    again = [address for address in superseded if (address.name, address.scope) in retried]
     executions.insert_rerun(
         connection,
         locked.id,
@@ -366,13 +390,28 @@ def _order_again(
                 "next": order.next if order.items is not None else None,
             }
             for order in plan.orders
+            if (order.name, order.scope) not in retried
         ],
     )
-    executions.supersede(
-        connection,
-        locked.id,
-        [StepAddress(locked.id, *address) for address in plan.superseded],
-    )
+    executions.supersede(connection, locked.id, sorted(set(superseded).difference(again)))
+    executions.reopen_absorbed(connection, locked.id, again)
+
+
+def _facts(connection: Connection, execution_id: UUID) -> list[reruns.RowFacts]:
+    return [
+        reruns.RowFacts(
+            name=row.address.name,
+            scope=row.address.scope,
+            run=row.address.run,
+            status=row.status,
+            wanted=row.wanted or 0,
+            live=row.live or 0,
+            items=row.items,
+            next=row.next or 0,
+            absorbed=row.absorbed_by is not None,
+        )
+        for row in executions.step_rows(connection, execution_id)
+    ]
 
 
 def _failed(connection: Connection, execution_id: UUID) -> list[tuple[str, str]]:

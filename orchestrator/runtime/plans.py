@@ -213,17 +213,15 @@ def _ordering(
 def _losers(graph: Graph, address: StepAddress) -> tuple[dict[str, Any], ...]:
     """What a merge that has what it wanted needs no more, items of eaches included."""
     here = planning.level(graph, address.scope)
-    return tuple(
-        {
-            "name": loser,
-            "scope": address.scope,
-            "gated": bool(here.node(loser).conditions),
-            "below": f"{place(StepAddress(address.execution_id, loser, address.scope, 0))}["
-            if isinstance(here.node(loser), EachNode)
-            else None,
-        }
-        for loser in sorted(here.losers(address.name))
-    )
+    found: list[dict[str, Any]] = []
+    for loser in sorted(here.losers(address.name)):
+        node = here.node(loser)
+        found.append({"name": loser, "scope": address.scope, "gated": bool(node.conditions)})
+        if isinstance(node, EachNode):
+            first = scopes.child(address.scope, loser, 0)
+            below = first.removesuffix("0]")
+            found += ({"name": name, "below": below} for name in sorted(node.body.names))
+    return tuple(found)
 
 
 def _expansion(attempt: Attempt, items: list[Any], settings: Settings) -> Plan:

@@ -19,12 +19,19 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from orchestrator.flow import planning
-from orchestrator.flow.reads import EndedOf
+from orchestrator.flow import planning, reading
 from orchestrator.lifecycle import CLOSING_EXECUTION, TERMINAL_EXECUTION, ExecutionStatus
 from orchestrator.records import Recorded
-from orchestrator.runtime import plans, values, waits
-from orchestrator.runtime.outcomes import Awaits, Calls, Failed, Outcome, Sleeps, Succeeded
+from orchestrator.runtime import freed, places, plans, values, waits
+from orchestrator.runtime.outcomes import (
+    Awaits,
+    Calls,
+    Failed,
+    Outcome,
+    Skipped,
+    Sleeps,
+    Succeeded,
+)
 from orchestrator.runtime.plans import Attempt, Plan
 from orchestrator.settings import Settings
 from orchestrator.store import executions, moves
@@ -42,14 +49,18 @@ def record(connection: Connection, attempt: Attempt, settings: Settings) -> Reco
     match attempt.outcome:
         case Sleeps() | Awaits() | Calls():
             return Recorded(kind="full")
-        case Failed() if planning.level(graph, scope).merge_over(name) is not None:
+        case Failed() if reading.merge_reads(graph, name, scope):
+            return Recorded(kind="full")
+        case Failed() if planning.accepting_item(graph, scope) is not None:
+            return Recorded(kind="full")
+        case Skipped() if attempt.claimed.child is not None:
             return Recorded(kind="full")
         case Succeeded() as success if not planning.level(graph, scope).losers(name):
             following = planning.after(graph, name, scope)
             if following.plain is not None or following.empty:
                 return _record_plainly(connection, attempt, success, following.plain, settings)
     plan = plans.plan(attempt, settings)
-    if plan.quarantine is not None:
+    if plan.quarantine is not None or freed.signals(attempt):
         return Recorded(kind="full")
     return _write(connection, attempt, plan, _RUNNING, settings)
 
@@ -91,18 +102,16 @@ def record_full(
         What the attempt came to, which for a wait is known only now, and the answer.
     """
     with connection.transaction():
-        claimed = attempt.claimed
+        claimed, given = attempt.claimed, attempt.outcome
         locked = executions.lock(connection, claimed.address.execution_id)
         if locked is None or locked.status in TERMINAL_EXECUTION:
             return attempt.outcome, Recorded(kind="fenced")
         waited = waits.Decided(attempt.outcome)
-        if isinstance(attempt.outcome, Sleeps | Awaits | Calls):
+        if isinstance(attempt.outcome, Sleeps | Awaits | Calls | Skipped):
             if not executions.holds(connection, claimed.address, claimed.token):
                 return attempt.outcome, Recorded(kind="fenced")
             if locked.status not in CLOSING_EXECUTION:
-                waited = waits.decide(
-                    connection, attempt.catalogue, claimed, attempt.outcome, settings
-                )
+                waited = waits.decide(connection, attempt, settings)
                 attempt = replace(attempt, outcome=waited.outcome)
         if locked.status in CLOSING_EXECUTION:
             plan = plans.closing_plan(attempt, locked.status, settings)
@@ -124,18 +133,27 @@ def record_full(
                 reason=plan.quarantine,
                 detail=plan.outcome["error"],
             )
+        begun = waited.begun
+        if recorded.kind == "recorded" and locked.status is ExecutionStatus.RUNNING:
+            took = isinstance(given, Awaits) and isinstance(attempt.outcome, Succeeded)
+            left = frozenset[str]() if took else freed.signals(attempt)
+            absorbed_by = plan.outcome.get("absorbed_by")
+            begun += freed.wake(
+                connection, attempt, locked, left=left, absorbed_by=absorbed_by, settings=settings
+            )
         posted = recorded.posted or waited.posted
-        return attempt.outcome, replace(recorded, begun=waited.begun, posted=posted)
+        return attempt.outcome, replace(recorded, begun=begun, posted=posted)
 
 
 def _decided_merge(connection: Connection, attempt: Attempt) -> str | None:
-    """Return the merge that has made do without a node that failed."""
+    """Return where the merge stands that has made do without a node that failed."""
     address = attempt.claimed.address
-    merge = planning.level(attempt.registered.graph, address.scope).merge_over(address.name)
-    if merge is None or not isinstance(attempt.outcome, Failed):
+    if not isinstance(attempt.outcome, Failed):
         return None
-    ended = EndedOf((merge,), address.scope)
-    return merge if values.fetch(connection, address.execution_id, [ended])[ended] else None
+    over = reading.merge_reads(attempt.registered.graph, address.name, address.scope)
+    found = values.fetch(connection, address.execution_id, over)
+    decided = (read for read in over if found[read])
+    return next((places.text_of(read.merge, read.scope) for read in decided), None)
 
 
 def _write(

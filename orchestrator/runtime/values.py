@@ -13,6 +13,7 @@ from orchestrator.flow.reads import (
     EndedOf,
     ErrorOf,
     InputOf,
+    IsDecided,
     IsLost,
     ItemOf,
     ItemsOf,
@@ -38,6 +39,7 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
     lost: list[LostOf] = []
     ended: list[EndedOf] = []
     losses: list[IsLost] = []
+    decided: list[IsDecided] = []
     for read in reads:
         match read:
             case InputOf():
@@ -60,6 +62,8 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
                 ended.append(read)
             case IsLost():
                 losses.append(read)
+            case IsDecided():
+                decided.append(read)
     loaded = values.load(
         connection,
         execution_id,
@@ -70,9 +74,10 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
         items=[(read.each, read.scope, read.index) for read in items],
         lists=[_spread(read.each, read.scope, read.path) for read in lists],
         errors=[(read.name, read.scope) for read in errors],
-        lost=[_spread(read.each, read.scope, read.path) for read in lost],
+        lost=[(_spread(read.each, read.scope, read.path), read.names) for read in lost],
         ended=[(name, read.scope) for read in ended for name in read.names],
-        losses=[read.scope for read in losses],
+        losses=[(read.scope, read.names) for read in losses],
+        decided=[(read.merge, read.scope) for read in decided],
     )
     return {
         **{read: loaded.input.get(read.param) for read in inputs},
@@ -85,6 +90,7 @@ def fetch(connection: Connection, execution_id: UUID, reads: Collection[Read]) -
         **{read: loaded.lost.get(i, {}) for i, read in enumerate(lost)},
         **{read: _as_ended(read, loaded.ended) for read in ended},
         **{read: read.scope in loaded.losses for read in losses},
+        **{read: (read.merge, read.scope) in loaded.decided for read in decided},
     }
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.errors import Conflict, DefinitionError, InvalidInput, NotFound
 from orchestrator.flow import reading
-from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.lifecycle import CLOSING_EXECUTION, ExecutionStatus
 from orchestrator.records import Claimed, StepMessage
 from orchestrator.runtime import decisions, queries, start, values
 from orchestrator.runtime.catalogue import Catalogue
@@ -26,14 +26,17 @@ from orchestrator.runtime.outcomes import (
     Failed,
     Outcome,
     Parked,
+    Skipped,
     Sleeps,
     Succeeded,
-    Wait,
 )
+from orchestrator.runtime.plans import Attempt
 from orchestrator.settings import Settings
 from orchestrator.store import events
 from orchestrator.store.database import Connection
 
+#: From here on a wait has no end: no clock will show it.
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 #: How deep calls may go; a recursion that has no end stops here (flows.md 2).
 MAX_DEPTH = 100
 
@@ -52,24 +55,47 @@ class Decided:
     posted: bool = False
 
 
-def decide(
-    connection: Connection,
-    catalogue: Catalogue,
-    claimed: Claimed,
-    wait: Wait,
-    settings: Settings,
-) -> Decided:
-    """Return what a wait comes to now."""
-    match wait:
+def decide(connection: Connection, attempt: Attempt, settings: Settings) -> Decided:
+    """Return what a wait comes to now; a node that is skipped gives up the child it waited for."""
+    claimed, outcome = attempt.claimed, attempt.outcome
+    reason = outcome.reason if isinstance(outcome, Skipped) else _refusal(connection, attempt)
+    if reason is not None:
+        if claimed.child is not None:
+            events.tell(connection, claimed.child, "cancel", claimed.address.execution_id)
+        return Decided(Skipped(reason), posted=claimed.child is not None)
+    match outcome:
         case Sleeps(until, lasts):
             now = events.now(connection)
-            over_at = claimed.until_at or until or now + (lasts or timedelta())
+            over_at = claimed.until_at or until or _later(now, lasts or timedelta())
             is_over = decisions.is_over(over_at, now)
-            return Decided(Succeeded(None, "null") if is_over else Parked(over_at))
+            return Decided(Succeeded(None, "null") if is_over else _parked(over_at))
         case Awaits():
-            return Decided(_signal(connection, claimed, wait))
+            return Decided(_signal(connection, claimed, outcome))
         case Calls():
-            return _call(connection, catalogue, claimed, wait, settings)
+            return _call(connection, attempt.catalogue, claimed, outcome, settings)
+    raise AssertionError(f"{outcome} is no wait")
+
+
+def _refusal(connection: Connection, attempt: Attempt) -> str | None:
+    """Why a node is not to wait: what it was for may have been decided since it was claimed."""
+    graph, address = attempt.registered.graph, attempt.claimed.address
+    gates = reading.gates(graph, address.name, address.scope)
+    if not gates:
+        return None
+    found = values.fetch(connection, address.execution_id, gates)
+    return reading.refusal(graph, address.name, address.scope, found)
+
+
+def _later(now: datetime, lasts: timedelta) -> datetime:
+    try:
+        return now + lasts
+    except OverflowError:  # longer than the calendar
+        return _NEVER
+
+
+def _parked(until: datetime) -> Parked:
+    """What ends with the calendar does not end: the database has days that Python has not."""
+    return Parked(until) if until < _NEVER else Parked()
 
 
 def _signal(connection: Connection, claimed: Claimed, wait: Awaits) -> Outcome:
@@ -80,9 +106,9 @@ def _signal(connection: Connection, claimed: Claimed, wait: Awaits) -> Outcome:
     if wait.within is None:
         return Parked()
     now = events.now(connection)
-    until = claimed.until_at or now + wait.within
+    until = claimed.until_at or _later(now, wait.within)
     if not decisions.is_over(until, now):
-        return Parked(until)
+        return _parked(until)
     if wait.has_default:
         return _success(wait.default)
     return _failed(claimed, "TimedOut", f"no signal {wait.signal!r} came within {wait.within}")
@@ -99,7 +125,7 @@ def _call(
         if claimed.child is not None:
             return Decided(_looked_at(connection, catalogue, claimed, claimed.child))
         return _begun(connection, catalogue, claimed, call, settings)
-    except (Conflict, InvalidInput, NotFound) as error:
+    except (Conflict, DefinitionError, InvalidInput, NotFound) as error:
         return Decided(_failed(claimed, type(error).__name__, str(error)))
 
 
@@ -132,9 +158,12 @@ def _begun(
     if started.created:
         events.adopt(connection, child, address, depth)
         return Decided(Parked(child=child), begun=tuple(messages))
+    # an operator retries this step: its child is the same one, and gets the same retry
+    events.withdraw_cancel(connection, child, address.execution_id)
     found = events.child(connection, child)
-    if found is not None and found.status == ExecutionStatus.FAILED:
-        # an operator retries this step: its child is the same one, and gets the same retry
+    if found is not None and found.status in CLOSING_EXECUTION:
+        return Decided(_parked(events.now(connection) + settings.unsent_after))  # then, its retry
+    if found is not None and found.ended and found.status != ExecutionStatus.SUCCEEDED:
         events.tell(connection, child, "retry", address.execution_id)
         return Decided(Parked(child=child), posted=True)
     return Decided(_looked_at(connection, catalogue, claimed, child))

@@ -151,12 +151,20 @@ def passed_deadline(connection: Connection, execution_id: UUID) -> str | None:
     return None if row is None else row[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awake:
+    """How the execution of a row stands that is woken: nothing is to be sent while paused."""
+
+    paused: bool
+    unsent_after: timedelta
+
+
 _WAKE = """
 WITH parked AS MATERIALIZED (
-    SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
+    SELECT s.execution_id, s.name, s.scope, s.run FROM {rows}
      WHERE s.execution_id = %(id)s AND s.status = 'ready' AND s.due_at > orchestrator.now()
        AND {which}
-     ORDER BY s.name, s.scope, s.run LIMIT 1 FOR NO KEY UPDATE)
+     ORDER BY s.name, s.scope, s.run LIMIT %(limit)s FOR NO KEY UPDATE OF s)
 UPDATE orchestrator.steps s
    SET due_at = NULL, dispatch = s.dispatch + (NOT %(paused)s)::int,
        dispatched_at = CASE WHEN NOT %(paused)s THEN orchestrator.now() END,
@@ -165,43 +173,95 @@ UPDATE orchestrator.steps s
  WHERE (s.execution_id, s.name, s.scope, s.run) = (p.execution_id, p.name, p.scope, p.run)
 RETURNING s.execution_id, s.name, s.scope, s.run, s.dispatch, s.queue
 """
-_WAKE_NAMED = _WAKE.format(which="s.name = ANY (%(names)s)")
-_WAKE_CALLER = _WAKE.format(which="s.child = %(child)s")
+# a node of another level may have the same name, and be waiting for its next attempt
+_WAKE_WAITING = _WAKE.format(
+    rows="orchestrator.steps s",
+    which="s.name = ANY (%(names)s) AND (s.name, regexp_replace(s.scope, '\\[[0-9]+\\]', '', 'g'))"
+    " IN (SELECT * FROM unnest(%(names)s::text[], %(paths)s::text[]))",
+)
+_WAKE_INSIDE = _WAKE.format(
+    rows="orchestrator.steps s",
+    which="s.name = ANY (%(names)s) AND s.scope >= %(item)s AND s.scope < %(item)s || '~'",
+)
+_WAKE_CALLER = _WAKE.format(
+    rows="orchestrator.execution_state x JOIN orchestrator.steps s"
+    " ON (s.execution_id, s.name, s.scope, s.run)"
+    " = (x.parent_id, x.parent_name, x.parent_scope, x.parent_run)",
+    which="x.execution_id = %(child)s AND s.child = x.execution_id",
+)
 
 
-def wake_one(
+def wake_waiting(
     connection: Connection,
     execution_id: UUID,
-    names: Sequence[str],
+    places: Sequence[tuple[str, str]],
+    awake: Awake,
     *,
-    paused: bool,
-    unsent_after: timedelta,
+    limit: int = 1,
 ) -> list[Woken]:
-    """Make the first parked step run of these names due; nothing to send while paused."""
-    asked = {"names": list(names), "paused": paused, "unsent_after": unsent_after}
-    return _woken(connection, _WAKE_NAMED, {"id": execution_id, **asked})
+    """Make the first parked step runs of these places due.
+
+    Args:
+        places: (node name, the names of the eaches around it with slashes between).
+    """
+    asked = {"names": [name for name, _ in places], "paths": [path for _, path in places]}
+    return _woken(connection, _WAKE_WAITING, execution_id, asked, awake, limit=limit)
+
+
+def wake_inside(
+    connection: Connection, execution_id: UUID, item: str, names: Sequence[str], awake: Awake
+) -> list[Woken]:
+    """Make all parked step runs of these names due that are in an item, at any depth."""
+    asked = {"names": list(names), "item": item}
+    return _woken(connection, _WAKE_INSIDE, execution_id, asked, awake, limit=None)
 
 
 def wake_caller(
-    connection: Connection,
-    execution_id: UUID,
-    child: UUID,
-    *,
-    paused: bool,
-    unsent_after: timedelta,
+    connection: Connection, execution_id: UUID, child: UUID, awake: Awake
 ) -> list[Woken]:
-    """Make the step run due that waits for this child; nothing to send while paused."""
-    asked = {"child": child, "paused": paused, "unsent_after": unsent_after}
-    return _woken(connection, _WAKE_CALLER, {"id": execution_id, **asked})
+    """Make the step run due that waits for this child."""
+    return _woken(connection, _WAKE_CALLER, execution_id, {"child": child}, awake, limit=1)
 
 
-def _woken(connection: Connection, statement: LiteralString, asked: dict[str, Any]) -> list[Woken]:
-    rows = connection.execute(statement, asked).fetchall()
+def _woken(
+    connection: Connection,
+    statement: LiteralString,
+    execution_id: UUID,
+    asked: dict[str, Any],
+    awake: Awake,
+    *,
+    limit: int | None,
+) -> list[Woken]:
+    facts = {"paused": awake.paused, "unsent_after": awake.unsent_after, "limit": limit}
+    rows = connection.execute(statement, {"id": execution_id, **asked, **facts}).fetchall()
     return [
         Woken(address=StepAddress(*row[:4]), number=row[4], queue=row[5])
         for row in rows
-        if not asked["paused"]
+        if not awake.paused
     ]
+
+
+def untaken(connection: Connection, execution_id: UUID, name: str) -> int:
+    """Return how many signals of this name nobody has taken."""
+    row = connection.execute(
+        "SELECT count(*) FROM orchestrator.events"
+        " WHERE execution_id = %s AND name = %s AND kind = 'signal' AND taken_at IS NULL",
+        (execution_id, name),
+    ).fetchone()
+    return 0 if row is None else row[0]
+
+
+def withdraw_cancel(connection: Connection, child: UUID, source: UUID) -> None:
+    """Take back a parent's cancel that its child has not been told yet.
+
+    Whoever is telling it right now is waited for.
+    """
+    connection.execute(
+        "UPDATE orchestrator.events SET taken_at = orchestrator.now()"
+        " WHERE execution_id = %s AND name = '' AND kind = 'cancel' AND source = %s"
+        " AND taken_at IS NULL",
+        (child, source),
+    )
 
 
 def depth(connection: Connection, execution_id: UUID) -> int:

@@ -235,6 +235,37 @@ def succeed_late(connection: Connection, execution_id: UUID) -> None:
     connection.execute("SELECT orchestrator.tell_parent_1(%s)", (execution_id,))
 
 
+def reopen_absorbed(
+    connection: Connection, execution_id: UUID, addresses: Sequence[StepAddress]
+) -> None:
+    """Make failed step runs of a locked execution ready that it had done without."""
+    if not addresses:
+        return
+    connection.execute(
+        """
+        WITH reopened AS (
+            UPDATE orchestrator.steps s
+               SET status = 'ready', attempt = 0, deaths = 0, closed_by = NULL, absorbed_by = NULL,
+                   cancel_asked = false, error = NULL, due_at = NULL, ended_no = NULL,
+                   ended_at = NULL, holder = NULL, lease_until = NULL, until_at = NULL, child = NULL
+              FROM unnest(%(names)s::text[], %(scopes)s::text[], %(runs)s::smallint[])
+                     AS a(name, scope, run)
+             WHERE s.execution_id = %(id)s AND (s.name, s.scope, s.run) = (a.name, a.scope, a.run)
+               AND s.status = 'failed'
+            RETURNING 1)
+        UPDATE orchestrator.executions e
+           SET finished = e.finished - t.count, failed = e.failed - t.count
+          FROM (SELECT count(*)::int FROM reopened) t WHERE e.id = %(id)s
+        """,
+        {
+            "id": execution_id,
+            "names": [address.name for address in addresses],
+            "scopes": [address.scope for address in addresses],
+            "runs": [address.run for address in addresses],
+        },
+    )
+
+
 def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[StepAddress]) -> None:
     """Take step runs of a locked execution out of both counters; their payloads stay."""
     connection.execute(

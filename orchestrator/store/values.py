@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -71,10 +71,16 @@ SELECT 'lost', a.i, s.scope, jsonb_agg(DISTINCT f.absorbed_by)
   FROM unnest(%(lost_names)s::text[], %(lost_prefixes)s::text[], %(lost_patterns)s::text[])
        WITH ORDINALITY AS a(name, prefix, pattern, i)
  CROSS JOIN LATERAL (<below>) s
-  JOIN orchestrator.steps f ON f.execution_id = %(execution)s AND f.status = 'failed'
-   AND starts_with(f.absorbed_by, ltrim(s.scope || '/' || a.name || '[', '/'))
+ CROSS JOIN LATERAL (SELECT ltrim(s.scope || '/' || a.name || '[', '/') AS item OFFSET 0) c
+  JOIN unnest(%(lost_of)s::bigint[], %(lost_inner)s::text[]) AS n(i, name) ON n.i = a.i
+ CROSS JOIN LATERAL (
+    SELECT t.absorbed_by FROM orchestrator.steps t
+     WHERE t.execution_id = %(execution)s AND t.name = n.name AND t.scope >= c.item
+       AND t.scope < c.item || '~' AND t.status = 'failed'
+       AND starts_with(t.absorbed_by, c.item) OFFSET 0) f
+ WHERE s.status <> 'superseded'
    AND position('/' IN substr(f.absorbed_by, length(s.scope) + 2)) = 0
- WHERE s.status <> 'superseded' GROUP BY a.i, s.scope
+ GROUP BY a.i, s.scope
 """,
     "ended": """
 SELECT 'ended', s.ended_no::bigint, s.scope, to_jsonb(s.name)
@@ -84,10 +90,22 @@ SELECT 'ended', s.ended_no::bigint, s.scope, to_jsonb(s.name)
 """,
     "loss": """
 SELECT 'loss', 0::bigint, a.scope, NULL::jsonb
-  FROM unnest(%(loss_scopes)s::text[]) AS a(scope)
- WHERE EXISTS (SELECT 1 FROM orchestrator.steps f
-                WHERE f.execution_id = %(execution)s AND f.status = 'failed'
-                  AND f.absorbed_by = a.scope)
+  FROM unnest(%(loss_scopes)s::text[], %(loss_names)s::text[]) AS a(scope, name)
+ CROSS JOIN LATERAL (
+    SELECT 1 FROM orchestrator.steps t
+     WHERE t.execution_id = %(execution)s AND t.name = a.name AND t.scope >= a.scope
+       AND t.scope < a.scope || '~' AND t.status = 'failed' AND t.absorbed_by = a.scope
+     LIMIT 1) f
+""",
+    # a merge that is still to be recorded has what it wanted, too
+    "decided": """
+SELECT 'decided', 0::bigint, s.scope, to_jsonb(s.name)
+  FROM unnest(%(decided_names)s::text[], %(decided_scopes)s::text[]) AS a(name, scope)
+ CROSS JOIN LATERAL (
+    SELECT t.name, t.scope FROM orchestrator.steps t
+     WHERE t.execution_id = %(execution)s AND t.name = a.name AND t.scope = a.scope
+       AND t.status <> 'superseded' AND (t.status = 'succeeded' OR t.live >= t.wanted)
+     OFFSET 0) s
 """,
     # an each that was re-run has stored its list anew under a higher run; a part is numbered by its
     # first item
@@ -161,6 +179,7 @@ class Loaded:
     lost: dict[int, dict[str, frozenset[str]]]
     ended: dict[tuple[str, str], int]
     losses: set[str]
+    decided: set[tuple[str, str]]
 
 
 def load(
@@ -174,9 +193,10 @@ def load(
     items: Sequence[tuple[str, str, int]] = (),
     lists: Sequence[Spread] = (),
     errors: Sequence[tuple[str, str]] = (),
-    lost: Sequence[Spread] = (),
+    lost: Sequence[tuple[Spread, Collection[str]]] = (),
     ended: Sequence[tuple[str, str]] = (),
-    losses: Sequence[str] = (),
+    losses: Sequence[tuple[str, Collection[str]]] = (),
+    decided: Sequence[tuple[str, str]] = (),
 ) -> Loaded:
     """Fetch values of one execution: inputs, outputs of succeeded step runs, items.
 
@@ -185,9 +205,12 @@ def load(
         outputs: (name, scope) of single step runs.
         items: (each, scope, index) of single items.
         errors: (name, scope) of step runs that failed.
-        lost: eaches of which it is asked what items they do without.
+        lost: eaches of which it is asked what items they do without, with the names of the nodes in
+            these.
         ended: (name, scope) of step runs, each with its place in the order of ends if it succeeded.
-        losses: scopes of items of which it is asked whether their each does without them.
+        losses: items of which it is asked whether their each does without them: their scope, and
+            the names of the nodes in them.
+        decided: (name, scope) of merges of which it is asked whether they have what they wanted.
     """
     asked = {
         "input": inputs,
@@ -200,6 +223,7 @@ def load(
         "lost": lost,
         "ended": ended,
         "loss": losses,
+        "decided": decided,
     }
     query = "UNION ALL".join(_PARTS[kind] for kind, wanted in asked.items() if wanted)
     loaded = Loaded(
@@ -213,6 +237,7 @@ def load(
         lost={},
         ended={},
         losses=set(),
+        decided=set(),
     )
     if not query:
         return loaded
@@ -231,10 +256,15 @@ def load(
             "item_indexes": [index for _, _, index in items],
             "error_names": [name for name, _ in errors],
             "error_scopes": [scope for _, scope in errors],
-            **_asked("lost", lost),
+            **_asked("lost", [spread for spread, _ in lost]),
+            "lost_of": [i + 1 for i, (_, inner) in enumerate(lost) for _ in inner],
+            "lost_inner": [name for _, inner in lost for name in inner],
             "ended_names": [name for name, _ in ended],
             "ended_scopes": [scope for _, scope in ended],
-            "loss_scopes": list(losses),
+            "loss_scopes": [scope for scope, inner in losses for _ in inner],
+            "loss_names": [name for _, inner in losses for name in inner],
+            "decided_names": [name for name, _ in decided],
+            "decided_scopes": [scope for _, scope in decided],
         },
     ).fetchall()
     for kind, ordinal, scope, value in rows:  # of an input, the parameter stands for the scope
@@ -260,6 +290,8 @@ def load(
                 loaded.ended[value, scope] = ordinal
             case "loss":
                 loaded.losses.add(scope)
+            case "decided":
+                loaded.decided.add((value, scope))
     return loaded
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime import chosen_flows, flows
+from tests.runtime import chosen_flows, flows, hard_flows
 from tests.runtime.lab import Lab
 
 
@@ -15,7 +15,8 @@ def open_lab(database_url: str) -> Iterator[Callable[..., Lab]]:
     labs: list[Lab] = []
 
     def make(**settings: Any) -> Lab:
-        labs.append(Lab.open(database_url, [*flows.ALL, *chosen_flows.ALL], **settings))
+        every = [*flows.ALL, *chosen_flows.ALL, *hard_flows.ALL]
+        labs.append(Lab.open(database_url, every, **settings))
         return labs[-1]
 
     yield make

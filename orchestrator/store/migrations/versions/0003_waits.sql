@@ -209,8 +209,9 @@ END $$;
 --   p_payloads  [{name, scope, run, kind, part, value}]
 --   p_inline    the order, or each row, that the recorder goes on with if this commit makes it ready:
 --               {name, scope}; {"item_of": name, "scope"} = the first item ordered by that each's cursor
---   p_losers    [{name, scope, below, gated}]  what a decided merge needs no more: the row, and all scopes that begin
---               so; one that has conditions and has not begun is left to find out for itself that it is skipped
+--   p_losers    [{name, scope, gated} | {name, below}]  what a decided merge needs no more: a row, or the rows of this
+--               name in all scopes that begin so; one that has conditions and has not begun is left to find out for
+--               itself that it is skipped
 --   p_lines     journal lines [{kind, actor, data}]
 --   p_close     NULL | 'failing' | 'cancelling': ends what is not running, asks the running to stop
 -- Answer rows: kind 'recorded' | 'settled' | 'full' | 'fenced' first, then one row per step run that became ready
@@ -233,6 +234,8 @@ DECLARE
     v_count integer;
     v_outcome record;
     v_each record;
+    v_loser record;
+    v_told boolean;
     v_first integer;
     v_stop integer;
     v_orders orchestrator.ordered_1[];
@@ -444,35 +447,38 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- losers: what is not running ends now, what runs is asked to stop and is counted at its end
+    -- losers: what is not running ends now, what runs is asked to stop and is counted at its end. One range of the
+    -- key at a time, as in the guard.
     IF jsonb_array_length(p_losers) > 0 THEN
-        WITH lost AS MATERIALIZED (
-            SELECT s.name, s.scope, s.run FROM orchestrator.steps s
-             WHERE s.execution_id = p_execution AND s.status IN ('waiting', 'ready', 'running')
-               AND EXISTS (SELECT 1 FROM jsonb_to_recordset(p_losers) AS l(name text, scope text, below text, gated boolean)
-                            WHERE (s.name, s.scope) = (l.name, l.scope)
-                                  AND NOT (l.gated AND s.status = 'ready' AND s.token = 0)
-                               OR starts_with(s.scope, l.below))
-             ORDER BY s.name, s.scope, s.run FOR NO KEY UPDATE),
-        closed AS (
-            UPDATE orchestrator.steps s
-               SET status = CASE WHEN s.status = 'running' THEN s.status ELSE 'cancelled' END, absorbed_by = p_cause,
-                   cancel_asked = s.status = 'running', nonce = p_nonce, due_at = NULL,
-                   attend_at = CASE WHEN s.status = 'running' THEN coalesce(s.attend_at, s.lease_until) END,
-                   sent = CASE WHEN s.status = 'running' THEN s.sent ELSE s.dispatch END,
-                   ended_no = CASE WHEN s.status <> 'running' THEN v_execution.position + v_numbers + 1 END,
-                   ended_at = CASE WHEN s.status <> 'running' THEN v_now END
-              FROM lost l
-             WHERE s.execution_id = p_execution AND (s.name, s.scope, s.run) = (l.name, l.scope, l.run)
-            RETURNING s.status, s.child),
-        told AS (
-            INSERT INTO orchestrator.events (execution_id, kind, source, actor)
-                SELECT c.child, 'cancel', p_execution, p_cause FROM closed c WHERE c.child IS NOT NULL
-            RETURNING 1)
-        SELECT count(*) FILTER (WHERE c.status = 'cancelled'), v_posted OR EXISTS (SELECT 1 FROM told)
-          INTO v_count, v_posted FROM closed c;
-        v_ended := v_ended + v_count;
-        v_numbers := v_numbers + v_count;
+        FOR v_loser IN
+            SELECT l.name, coalesce(l.below, l.scope) AS low, coalesce(l.below || '~', l.scope) AS high, l.gated
+              FROM jsonb_to_recordset(p_losers) AS l(name text, scope text, below text, gated boolean) ORDER BY 1, 2
+        LOOP
+            WITH closed AS (
+                UPDATE orchestrator.steps s
+                   SET status = CASE WHEN s.status = 'running' THEN s.status ELSE 'cancelled' END, absorbed_by = p_cause,
+                       cancel_asked = s.status = 'running', due_at = NULL,
+                       -- what another runs must not look as if this commit had begun it
+                       nonce = CASE WHEN s.status = 'running' THEN s.nonce ELSE p_nonce END,
+                       attend_at = CASE WHEN s.status = 'running' THEN coalesce(s.attend_at, s.lease_until) END,
+                       sent = CASE WHEN s.status = 'running' THEN s.sent ELSE s.dispatch END,
+                       ended_no = CASE WHEN s.status <> 'running' THEN v_execution.position + v_numbers + 1 END,
+                       ended_at = CASE WHEN s.status <> 'running' THEN v_now END
+                 WHERE s.execution_id = p_execution AND s.name = v_loser.name
+                   AND s.scope >= v_loser.low AND s.scope <= v_loser.high
+                   AND s.status IN ('waiting', 'ready', 'running')
+                   AND (v_loser.gated AND s.status = 'ready' AND s.token = 0) IS NOT TRUE
+                RETURNING s.status, s.child),
+            told AS (
+                INSERT INTO orchestrator.events (execution_id, kind, source, actor)
+                    SELECT c.child, 'cancel', p_execution, p_cause FROM closed c WHERE c.child IS NOT NULL
+                RETURNING 1)
+            SELECT count(*) FILTER (WHERE c.status = 'cancelled'), EXISTS (SELECT 1 FROM told)
+              INTO v_count, v_told FROM closed c;
+            v_posted := v_posted OR v_told;
+            v_ended := v_ended + v_count;
+            v_numbers := v_numbers + v_count;
+        END LOOP;
     END IF;
 
     -- closing: entering it ends every row that is not running and asks the running ones to stop
