@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 _SILENCE = 5.0
 #: Events wait for others so long before they are sent, in seconds; so many may wait.
 _GATHER, _KEPT = 0.1, 20_000
+#: A connection to the database that is not used is kept so long, in seconds.
+_IDLE = 10.0
 #: A process that ends gives its last events so long, in seconds.
 _LAST_WORDS = 2.0
 
@@ -111,8 +113,7 @@ class TaskEvents:
         while not last:
             last = self._ending.is_set()
             if not last:
-                self._awake.wait(self._until_next(looked))
-                self._awake.clear()
+                self._rest(looked)
                 self._ending.wait(_GATHER)
             rows: list[Event] = []
             if last or time.monotonic() >= looked + PAUSE:
@@ -125,9 +126,15 @@ class TaskEvents:
         self._hang_up()
         self._executions.database.forget()
 
-    def _until_next(self, looked: float) -> float | None:
+    def _rest(self, looked: float) -> None:
+        """Wait until there may be something to tell."""
         due = self._executions.next_look()
-        return None if due is None else max(0.0, max(due, looked + PAUSE) - time.monotonic())
+        if due is not None:
+            self._awake.wait(max(0.0, max(due, looked + PAUSE) - time.monotonic()))
+        elif not self._awake.wait(_IDLE):
+            self._executions.database.forget()
+            self._awake.wait()
+        self._awake.clear()
 
     def _noted(self) -> list[Event]:
         return [self._kept.popleft() for _ in range(len(self._kept))]
