@@ -73,13 +73,13 @@ def waiting_items(n: int) -> int:
 
 
 @flow
-def calling_item(n: int) -> int:
-    return total(slow_item(n), fail_if_odd(n))
+def slow_item(n: int) -> int:
+    return after_it(fail_if_odd.options(queue="slow")(n))
 
 
 @flow
-def slow_item(n: int) -> int:
-    return after_it(fail_if_odd.options(queue="slow")(n))
+def calling_item(n: int) -> int:
+    return total(slow_item(n), fail_if_odd(n))
 
 
 @flow
