@@ -49,6 +49,9 @@ __all__ = [
     "fingerprint",
 ]
 
+#: A deadline is a moment that the database can hold.
+_LATEST = timedelta(days=36_500)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOptions:
@@ -57,6 +60,7 @@ class StepOptions:
     Attributes:
         retry: how often a failed attempt is tried again.
         timeout: how long one attempt may take.
+        deadline: how long after the begin of the first attempt another one may begin.
         queue: where its messages go; None is the default queue.
         inline: whether a worker may continue with it in its own process without a message.
         max_deaths: how many workers it may kill before it is set aside; None is the setting's.
@@ -66,6 +70,7 @@ class StepOptions:
 
     retry: Retry = NO_RETRY
     timeout: timedelta = timedelta(minutes=10)
+    deadline: timedelta | None = None
     queue: str | None = None
     inline: bool = True
     max_deaths: int | None = None
@@ -77,6 +82,11 @@ class StepOptions:
             raise InvalidInput(f"retry={self.retry!r}: write a Retry(...)")
         if not isinstance(self.timeout, timedelta) or self.timeout <= timedelta(0):
             raise InvalidInput(f"timeout={self.timeout!r}: an attempt needs time")
+        if self.deadline is not None and not timedelta(0) < self.deadline <= _LATEST:
+            raise InvalidInput(
+                f"deadline={durations.text(self.deadline)!r}: attempts need time, at most"
+                f" {durations.text(_LATEST)}; without a deadline they have all"
+            )
         if self.queue is not None and not (isinstance(self.queue, str) and self.queue):
             raise InvalidInput(f"queue={self.queue!r}: write the name of a queue")
         for name in ("inline", "transactional"):
@@ -115,17 +125,16 @@ class StepOptions:
         read: dict[str, object] = dict(document)
         if "retry" in document:
             read["retry"] = Retry.from_json(document["retry"])
-        if "timeout" in document:
-            timeout = document["timeout"]
-            if not isinstance(timeout, str | int | float):
-                raise InvalidInput(f"timeout={timeout!r} is not a duration")
-            read["timeout"] = durations.parse(timeout)
+        for name in ("timeout", "deadline"):
+            if name in document:
+                duration = document[name]
+                if not isinstance(duration, str | int | float):
+                    raise InvalidInput(f"{name}={duration!r} is not a duration")
+                read[name] = durations.parse(duration)
         return cls(**read)  # type: ignore[arg-type]
 
 
 DEFAULT_OPTIONS = StepOptions()
-#: A flow's deadline is a moment that the database can hold.
-_LATEST = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, kw_only=True)

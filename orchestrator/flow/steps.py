@@ -88,6 +88,7 @@ class Step(Authored[P, R_co]):
         on_error: Step[[StepError], R_co] | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        deadline: Duration | None = None,
         queue: str | None = None,
         inline: bool | None = None,
         window: int | None = None,
@@ -103,6 +104,7 @@ class Step(Authored[P, R_co]):
         on_error: Step[[StepError], R_co] | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        deadline: Duration | None = None,
         queue: str | None = None,
         inline: bool | None = None,
         window: int | None = None,
@@ -117,6 +119,7 @@ class Step(Authored[P, R_co]):
         on_error: Step[[StepError], Any] | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        deadline: Duration | None = None,
         queue: str | None = None,
         inline: bool | None = None,
         window: int | None = None,
@@ -136,6 +139,7 @@ class Step(Authored[P, R_co]):
             self.settings,
             retry=retry,
             timeout=timeout,
+            deadline=deadline,
             queue=queue,
             inline=inline,
             window=window,
@@ -174,6 +178,7 @@ def step(
     name: str | None = None,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    deadline: Duration | None = None,
     queue: str | None = None,
     inline: bool = True,
     window: int | None = None,
@@ -186,6 +191,7 @@ def step(
     name: str | None = None,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    deadline: Duration | None = None,
     queue: str | None = None,
     inline: bool = True,
     window: int | None = None,
@@ -236,8 +242,8 @@ def settled(settings: StepOptions, **given: Any) -> StepOptions:
             hint = functions.near_miss(name, known)
             raise DefinitionError(f"{location()}: there is no option {name!r}{hint}")
     try:
-        if "timeout" in changed:
-            changed["timeout"] = durations.parse(changed["timeout"])
+        for name in changed.keys() & {"timeout", "deadline"}:
+            changed[name] = durations.parse(changed[name])
         return dataclasses.replace(settings, **changed)
     except InvalidInput as error:
         raise DefinitionError(f"{location()}: {error}") from error

@@ -257,6 +257,8 @@ class Delivery:
             return Failed(bodies.describe(error, claimed.attempt))
         node = planning.level(graph, scope).node(name)
         assert isinstance(node, StepNode)  # noqa: S101  # all others are decided
+        if options.deadline is not None and claimed.until_at is None:
+            self.database.run(moves.begin_deadline, claimed, options.deadline)
         this = ThisStep(
             address,
             attempt=claimed.attempt,

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from orchestrator.flow import planning, reading
+from orchestrator.flow import durations, planning, reading
 from orchestrator.lifecycle import CLOSING_EXECUTION, TERMINAL_EXECUTION, ExecutionStatus
 from orchestrator.records import Recorded
 from orchestrator.runtime import freed, places, plans, values, waits
@@ -28,6 +28,7 @@ from orchestrator.runtime.outcomes import (
     Calls,
     Failed,
     Outcome,
+    Retried,
     Skipped,
     Sleeps,
     Succeeded,
@@ -48,6 +49,8 @@ def record(connection: Connection, attempt: Attempt, settings: Settings) -> Reco
     graph, name, scope = attempt.registered.graph, address.name, address.scope
     match attempt.outcome:
         case Sleeps() | Awaits() | Calls():
+            return Recorded(kind="full")
+        case Retried() if attempt.registered.options(name, scope).deadline is not None:
             return Recorded(kind="full")
         case Failed() if reading.merge_reads(graph, name, scope):
             return Recorded(kind="full")
@@ -106,6 +109,7 @@ def record_full(
         locked = executions.lock(connection, claimed.address.execution_id)
         if locked is None or locked.status in TERMINAL_EXECUTION:
             return attempt.outcome, Recorded(kind="fenced")
+        attempt = _in_time(connection, attempt)
         waited = waits.Decided(attempt.outcome)
         if isinstance(attempt.outcome, Sleeps | Awaits | Calls | Skipped):
             if not executions.holds(connection, claimed.address, claimed.token):
@@ -143,6 +147,19 @@ def record_full(
             )
         posted = recorded.posted or waited.posted
         return attempt.outcome, replace(recorded, begun=begun, posted=posted)
+
+
+def _in_time(connection: Connection, attempt: Attempt) -> Attempt:
+    """Let a step fail whose next attempt would begin after its deadline."""
+    address = attempt.claimed.address
+    deadline = attempt.registered.options(address.name, address.scope).deadline
+    if not isinstance(attempt.outcome, Retried) or deadline is None:
+        return attempt
+    delay, error = attempt.outcome.delay, attempt.outcome.error
+    if not moves.is_too_late(connection, attempt.claimed, delay=delay, deadline=deadline):
+        return attempt
+    told = f"no other attempt would begin before the step's deadline of {durations.text(deadline)}"
+    return replace(attempt, outcome=Failed({**error, "message": f"{error['message']} ({told})"}))
 
 
 def _decided_merge(connection: Connection, attempt: Attempt) -> str | None:

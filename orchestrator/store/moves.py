@@ -397,6 +397,32 @@ def failed_attempts(connection: Connection, address: StepAddress) -> int:
     return 0 if row is None else int(row[0])
 
 
+def begin_deadline(connection: Connection, claimed: Claimed, deadline: timedelta) -> None:
+    """Note until when attempts of a held step run may begin; noted once, it stays over them all."""
+    connection.execute(
+        "UPDATE orchestrator.steps SET until_at = orchestrator.now() + %s"
+        " WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s"
+        " AND status = 'running' AND token = %s AND until_at IS NULL",
+        (deadline, *claimed.address, claimed.token),
+    )
+
+
+def is_too_late(
+    connection: Connection, claimed: Claimed, *, delay: timedelta, deadline: timedelta
+) -> bool:
+    """Return whether an attempt of a held step run after this delay begins after its deadline."""
+    row = connection.execute(
+        """
+        UPDATE orchestrator.steps SET until_at = coalesce(until_at, began_at + %s)
+         WHERE execution_id = %s AND name = %s AND scope = %s AND run = %s
+           AND status = 'running' AND token = %s
+        RETURNING orchestrator.now() + %s > until_at
+        """,
+        (deadline, *claimed.address, claimed.token, delay),
+    ).fetchone()
+    return row is not None and row[0]
+
+
 def _ordered(execution_id: UUID, rows: Iterable[Sequence[Any]]) -> tuple[Ordered, ...]:
     return tuple(
         Ordered(

@@ -78,7 +78,7 @@ def test_options_and_defaults_read_back_and_are_no_part_of_the_fingerprint() -> 
     graph = Graph(("x",), (step("a"), each("b", BODY)))
     options = {
         "a": StepOptions(timeout=timedelta(seconds=90), queue="payments", inline=False),
-        "b": StepOptions(window=50),
+        "b": StepOptions(window=50, deadline=timedelta(hours=1)),
         "b/parse": StepOptions(retry=Retry(attempts=3, on=OSError), max_deaths=1),
     }
     plain = Definition.of(name="checkout", graph=graph)
@@ -336,6 +336,13 @@ Break = Callable[[dict[str, Any]], Any]
         (lambda d: d["options"]["steps"].update(a={"timeout": "5x"}), "'5x' is not a duration"),
         (lambda d: d["options"]["steps"].update(a={"timeout": []}), "[] is not a duration"),
         (lambda d: d["options"]["steps"].update(a={"timeout": 0}), "an attempt needs time"),
+        (
+            lambda d: d["options"]["steps"].update(a={"deadline": "soon"}),
+            "'soon' is not a duration",
+        ),
+        (lambda d: d["options"]["steps"].update(a={"deadline": None}), "deadline=None is not"),
+        (lambda d: d["options"]["steps"].update(a={"deadline": 0}), "deadline='0s'"),
+        (lambda d: d["options"].update(deadline="soon"), "'soon' is not a duration"),
         (lambda d: d["options"]["steps"].update(a={"queue": 7}), "queue=7"),
         (lambda d: d["options"]["steps"].update(a={"inline": 1}), "inline=1"),
         (lambda d: d["options"]["steps"].update(a={"window": 0}), "window=0"),

@@ -291,6 +291,10 @@ def test_an_unknown_option_of_a_step_is_refused() -> None:
         step(widow=3)(tick.body)  # type: ignore[call-overload]
     with pytest.raises(DefinitionError, match="max_deaths=0"):
         step(max_deaths=0, retry=Retry())(tick.body)
+    with pytest.raises(DefinitionError, match=r"test_refusals.py.*deadline='99999d'.*36500d"):
+        step(deadline="99999d")(tick.body)
+    with pytest.raises(DefinitionError, match="'soon' is not a duration"):
+        tick.options(deadline="soon")
 
 
 def test_an_error_of_the_users_own_comes_out_of_the_recording_as_it_is() -> None:

@@ -329,6 +329,14 @@ ACTS: dict[str, tuple[Callable[[Connection, Seeded], Any], int]] = {
     ),
     "take the event that is due": (lambda c, _: events.take_between(c), 2),
     "drop deadlines of ended executions": (lambda c, _: events.drop_deadlines(c, limit=100), 400),
+    "note a step's deadline": (
+        lambda c, s: moves.begin_deadline(c, held(step(s.running)), LEASE),
+        1,
+    ),
+    "compare with a step's deadline": (
+        lambda c, s: moves.is_too_late(c, held(step(s.running)), delay=SOON, deadline=LEASE),
+        1,
+    ),
     "read a deadline": (lambda c, s: events.deadline(c, s.running), 1),
     "read whether a deadline passed": (lambda c, s: events.passed_deadline(c, s.ended), 1),
     "claim": (

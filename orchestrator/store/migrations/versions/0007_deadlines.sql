@@ -10,6 +10,8 @@ COMMENT ON TABLE orchestrator.events IS
     'inputs addressed to an execution: signals from outside, ends of children, cancels and retries by a parent, its deadline';
 DROP INDEX orchestrator.events_between;
 CREATE INDEX events_between ON orchestrator.events (due_at, id) WHERE taken_at IS NULL AND kind <> 'signal';
+COMMENT ON COLUMN orchestrator.steps.until_at IS
+    'when the wait of a parked row is over; of a step with a deadline, until when its attempts may begin; kept over all';
 
 -- Start, as start_execution_1 of migration 0002, with a deadline.
 CREATE FUNCTION orchestrator.start_execution_2(
