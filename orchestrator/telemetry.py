@@ -39,6 +39,9 @@ _DEBUG, _INFO, _WARNING, _ERROR = logging.DEBUG, logging.INFO, logging.WARNING, 
 EVENTS: Mapping[str, Event] = {
     "execution_started": _event("an execution was stored", _INFO, "execution_id", "flow", "key"),
     "execution_settled": _event("an execution ended", _INFO, "execution_id", "flow", "status"),
+    "deadline_passed": _event(
+        "an execution fails by its deadline", _WARNING, "execution_id", "deadline_s"
+    ),
     "step_claimed": _event(
         "a worker took a step", _DEBUG, *_STEP, "attempt", "token", "incarnation"
     ),

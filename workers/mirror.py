@@ -20,6 +20,7 @@ from uuid import UUID
 
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus
 from orchestrator.masking import shortened
+from orchestrator.runtime import queries
 from orchestrator.store import mirrors
 from orchestrator.store.database import Connection, Database
 from orchestrator.store.mirrors import Introduction, Standing
@@ -190,6 +191,8 @@ def _word(standing: Standing) -> str:
 
 def _why(standing: Standing) -> str:
     error = standing.error
+    if standing.deadline is not None:
+        return queries.passed(standing.deadline)
     if error is None:
         return "no step of it failed"
     return f"{standing.failed_step}: {error.get('kind')}: {error.get('message')}"

@@ -185,7 +185,10 @@ def of_facts(facts: ExecutionFacts) -> dict[str, Any]:
 def of_found(found: Found) -> dict[str, Any]:
     """Return an execution that was looked for, with its duration and its first error."""
     error = None
-    if found.failed_step is not None:
+    if found.deadline is not None:
+        message = queries.passed(found.deadline)
+        error = {"step": None, "kind": "DeadlinePassed", "message": message}
+    elif found.failed_step is not None:
         error = {
             "step": places.text_of(found.failed_step, found.failed_scope or ""),
             "kind": (found.error or {}).get("kind"),
@@ -201,6 +204,7 @@ def _of_portrait(seen: Portrait) -> dict[str, Any]:
         "input": seen.input,
         "result": seen.result,
         "deadline": seen.deadline,
+        "passed_deadline": seen.passed_deadline,
         "nodes": [
             {
                 "node": node.path,
@@ -279,7 +283,9 @@ def status_of(facts: ExecutionFacts) -> str:
 def _row(found: Found) -> list[Any]:
     facts = found.facts
     error = ""
-    if found.failed_step is not None:
+    if found.deadline is not None:
+        error = queries.passed(found.deadline)
+    elif found.failed_step is not None:
         place = places.text_of(found.failed_step, found.failed_scope or "")
         error = f"{place}: {(found.error or {}).get('kind')}: {(found.error or {}).get('message')}"
     return [
@@ -311,6 +317,7 @@ def _draw_portrait(seen: Portrait) -> None:
             "ended": None if facts.finished_at is None else output.moment(facts.finished_at),
             "took": output.duration(seen.seconds),
             "deadline": None if seen.deadline is None else output.moment(seen.deadline),
+            "why": seen.passed_deadline and queries.passed(seen.passed_deadline),
             "input": output.shortened(_told(seen.input), _VALUE),
             "result": None if seen.result is None else output.shortened(_told(seen.result), _VALUE),
         }

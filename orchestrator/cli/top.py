@@ -15,7 +15,7 @@ from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, common, pass_desk
 from orchestrator.cli.parameters import Duration
 from orchestrator.cli.reading import of_found
-from orchestrator.runtime import overview, places
+from orchestrator.runtime import overview, places, queries
 from orchestrator.runtime.overview import Overview
 from orchestrator.store.search import Found
 from orchestrator.store.situation import Living
@@ -138,7 +138,9 @@ def _tables(seen: Overview) -> list[_Drawn]:
 def _row(found: Found) -> list[Any]:
     facts = found.facts
     error = ""
-    if found.failed_step is not None:
+    if found.deadline is not None:
+        error = queries.passed(found.deadline)
+    elif found.failed_step is not None:
         place = places.text_of(found.failed_step, found.failed_scope or "")
         told = found.error or {}
         error = f"{place}: {told.get('kind')}: {told.get('message')}"

@@ -18,7 +18,7 @@ from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import EachNode, Graph, SignalNode
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.records import StepMessage
-from orchestrator.runtime import freed, operate
+from orchestrator.runtime import freed, operate, reports
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -114,6 +114,7 @@ def deliver(
             case "deadline" if locked.status is ExecutionStatus.RUNNING:
                 line = {"kind": "deadline", "data": {"after": durations.text(event.after)}}
                 _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
+                reports.too_late(locked.id, event.after)
             case "deadline":
                 events.drop_deadlines(connection, limit=_DROPPED)
             case "retry" if locked.status in {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}:

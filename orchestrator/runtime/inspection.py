@@ -38,6 +38,7 @@ class Portrait:
         input: encoded, by parameter name.
         result: encoded; None until it has succeeded.
         deadline: when an open execution will fail if it has not ended.
+        passed_deadline: the one by which it failed; None if it did not fail so.
         nodes: its rows summed by node.
         steps: its current step runs, the urgent ones first, at most as many as were asked for.
     """
@@ -47,6 +48,7 @@ class Portrait:
     input: dict[str, JSON]
     result: JSON
     deadline: datetime | None
+    passed_deadline: str | None
     nodes: tuple[StepTally, ...]
     steps: tuple[StepSituation, ...]
 
@@ -82,6 +84,7 @@ def portrait(
         input=database.run_calm(store.input_of, execution_id) or {},
         result=result,
         deadline=database.run(events.deadline, execution_id) if facts.finished_at is None else None,
+        passed_deadline=_passed_deadline(database, facts),
         nodes=tuple(database.run_calm(store.tally, execution_id)),
         steps=tuple(database.run_calm(store.steps, execution_id, statuses=_CURRENT, limit=limit)),
     )

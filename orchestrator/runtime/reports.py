@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -99,6 +100,13 @@ def recorded(flow: str, claim: Claimed, outcome: Outcome, answer: Recorded, seco
 def started(execution_id: UUID, flow: str, key: str | None) -> None:
     """Tell of a new execution."""
     telemetry.emit("execution_started", execution_id=execution_id, flow=flow, key=key)
+
+
+def too_late(execution_id: UUID, deadline: timedelta) -> None:
+    """Tell of an execution that fails by its deadline."""
+    telemetry.emit(
+        "deadline_passed", execution_id=execution_id, deadline_s=deadline.total_seconds()
+    )
 
 
 def operated(execution_id: UUID, act: str, actor: str) -> None:

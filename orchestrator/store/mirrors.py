@@ -25,6 +25,7 @@ class Standing:
         retries: how often an operator has retried it or run it again from a step, ``retried_at``
             when for the last time.
         failed_step, error: of one that is failing or has failed, the first step that failed.
+        deadline: the one by which it failed; None if it did not fail so.
         is_active: whether a step of it runs or could run now; None when that was not asked.
     """
 
@@ -39,6 +40,7 @@ class Standing:
     retried_at: datetime | None
     failed_step: str | None
     error: Mapping[str, Any] | None
+    deadline: str | None
     is_active: bool | None
 
     @property
@@ -77,6 +79,7 @@ def standings(
             """
             SELECT e.id, e.status, e.paused, e.started, e.finished, e.created_at, e.finished_at,
                    r.retries, r.retried_at, f.place AS failed_step, f.error,
+                   p.deadline,
                    CASE WHEN e.finished_at IS NULL AND e.id = ANY(%(quiet)s) THEN EXISTS (
                         SELECT FROM orchestrator.steps a
                          WHERE a.execution_id = e.id
@@ -94,6 +97,12 @@ def standings(
                     WHERE e.failed > 0 AND e.status IN ('failing', 'failed')
                       AND s.execution_id = e.id AND s.status = 'failed' AND s.absorbed_by IS NULL
                     ORDER BY s.ended_no LIMIT 1) f ON true
+              LEFT JOIN LATERAL (
+                   SELECT CASE WHEN j.kind = 'deadline' THEN j.data->>'after' END AS deadline
+                     FROM orchestrator.journal j
+                    WHERE e.status IN ('failing', 'failed')
+                      AND j.execution_id = e.id AND j.kind IN ('failing', 'deadline')
+                    ORDER BY j.position DESC LIMIT 1) p ON true
              WHERE e.id = ANY(%(ids)s)
             """,
             {"ids": list(executions), "quiet": list(quiet)},

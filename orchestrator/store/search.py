@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, exists, func, literal, or_, select
+from sqlalchemy import CTE, ColumnElement, Select, and_, case, exists, func, literal, or_, select
 from sqlalchemy import Connection as CoreConnection
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
@@ -25,11 +25,12 @@ _UNCLAIMED_MESSAGES = 3
 #: Ids are drawn by starters, whose clocks may differ from the database's by so much.
 _SKEW = timedelta(hours=1)
 
-_executions, _state, _definitions, _steps = (
+_executions, _state, _definitions, _steps, _journal = (
     tables.executions,
     tables.execution_state,
     tables.definitions,
     tables.steps,
+    tables.journal,
 )
 
 
@@ -66,6 +67,7 @@ class Found:
 
     Attributes:
         seconds: how long it took, or has taken so far.
+        deadline: the one by which it failed; None if it did not fail so.
     """
 
     facts: ExecutionFacts
@@ -73,6 +75,7 @@ class Found:
     failed_step: str | None
     failed_scope: str | None
     error: dict[str, Any] | None
+    deadline: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,15 @@ def find(
         .limit(1)
         .lateral("failed")
     )
+    deadline = (
+        select(case((_journal.c.kind == "deadline", _journal.c.data["after"].astext)))
+        .where(_executions.c.status.in_(["failing", "failed"]))
+        .where(_journal.c.execution_id == _executions.c.id)
+        .where(_journal.c.kind.in_(["failing", "deadline"]))
+        .order_by(_journal.c.position.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     now = func.orchestrator.now()
     ended = func.coalesce(_executions.c.finished_at, now)
     query = (
@@ -109,6 +121,7 @@ def find(
             failed.c.name.label("failed_step"),
             failed.c.scope.label("failed_scope"),
             failed.c.error,
+            deadline.label("deadline"),
         )
         .outerjoin(failed, literal(True))
         .where(*_conditions(search))
@@ -122,6 +135,7 @@ def find(
         rest = dict(row)
         seconds = float(rest.pop("seconds"))
         step, scope, error = (rest.pop(name) for name in ("failed_step", "failed_scope", "error"))
+        passed = rest.pop("deadline")
         found.append(
             Found(
                 facts=ExecutionFacts.from_row(rest),
@@ -129,6 +143,7 @@ def find(
                 failed_step=step,
                 failed_scope=scope,
                 error=error,
+                deadline=passed,
             )
         )
     return found

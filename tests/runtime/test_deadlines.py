@@ -14,6 +14,7 @@ from orchestrator.errors import ExecutionFailed
 from orchestrator.handles import Handle
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime import inspection
+from orchestrator.store import mirrors, search
 from tests.runtime import flows
 from tests.runtime.callers import KINDS, Undo
 from tests.runtime.lab import Lab
@@ -60,6 +61,10 @@ def impatient_pressed(n: int) -> int:
 @flow
 def in_an_each(ns: list[int]) -> list[int]:
     return each(ns, pressed)
+
+
+def raising() -> None:
+    raise ValueError("no")
 
 
 def status(handle: Handle[Any]) -> ExecutionStatus:
@@ -264,10 +269,7 @@ def test_after_a_retry_it_goes_on_without_a_deadline(lab: Lab) -> None:
 
 
 def test_a_retry_before_the_deadline_does_not_put_it_off(lab: Lab) -> None:
-    def fail() -> None:
-        raise ValueError("no")
-
-    flows.behave["first"] = fail
+    flows.behave["first"] = raising
     handle = lab.start(waiting, 1)
     lab.drain()
     assert status(handle) is FAILED
@@ -285,10 +287,7 @@ def test_a_step_that_fails_after_such_a_retry_is_the_reason(lab: Lab) -> None:
     lab.advance(days=3)
     lab.relay()
 
-    def fail() -> None:
-        raise ValueError("no")
-
-    flows.behave["first"] = fail
+    flows.behave["first"] = raising
     lab.client.retry(handle.id)
     lab.drain()
     with pytest.raises(ExecutionFailed, match="ValueError: no"):
@@ -356,3 +355,25 @@ def test_it_is_shown_while_it_is_ahead_and_explained_when_it_has_passed(lab: Lab
     whole = inspection.explain(lab.database, lab.catalogue, handle.execution_id).whole
     assert (whole.code, whole.why) == ("deadline", "its deadline of 2d passed")
     assert whole.command == f"retry {handle.execution_id}"
+    assert seen.passed_deadline == "2d"
+
+
+def test_lists_and_monitors_say_that_the_deadline_passed(lab: Lab) -> None:
+    handle = lab.start(waiting, 1)
+    lab.drain()
+    lab.advance(days=2, seconds=1)
+    lab.relay()
+
+    [found] = lab.database.run_calm(search.find, search.Search(), limit=10)
+    assert found.deadline == "2d"
+    [standing] = lab.database.run(mirrors.standings, [handle.execution_id], quiet=[])
+    assert standing.deadline == "2d"
+
+    flows.behave["first"] = raising
+    lab.client.retry(handle.id)
+    other = lab.start(in_order, 2)
+    lab.drain()
+
+    assert status(other) is FAILED
+    pages = lab.database.run_calm(search.find, search.Search(), limit=10)
+    assert [found.deadline for found in pages] == [None, None]
