@@ -72,6 +72,9 @@ EVENTS: Mapping[str, Event] = {
     "incarnation_ended": _event("a worker process ended", _INFO, *_WORKER, "reason"),
     "incarnation_declared_dead": _event("a worker process is gone", _WARNING, *_WORKER, "proof"),
     "sweep_done": _event("a sweep found something to do", _INFO, "sweep", "count", "duration_ms"),
+    "event_put_off": _event(
+        "what was told an execution cannot be handled", _ERROR, "execution_id", "kind", "error"
+    ),
     "database_unavailable": _event("the database does not answer", _WARNING, "error"),
     "broker_unavailable": _event("the broker does not answer", _WARNING, "error"),
     "definition_registered": _event(

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator import codec
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.errors import Conflict, InvalidInput, NotFound, OrchestratorError
 from orchestrator.flow import durations, inputs
 from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import EachNode, Graph, SignalNode
@@ -94,34 +94,45 @@ def deliver(
 ) -> list[StepMessage] | None:
     """Handle the first event between executions that is due; return its messages.
 
-    None: there is none.
+    None: there is none. One that cannot be handled is put off, so that the others are.
     """
     with connection.transaction():
         event = events.take_between(connection)
         if event is None:
             return None
-        locked = executions.lock(connection, event.execution_id)
-        if locked is None:
-            return []
-        match event.kind:
-            case "ended" if locked.status is ExecutionStatus.RUNNING:
-                woken = events.wake_caller(
-                    connection, locked.id, event.source, _awake(locked, settings)
-                )
-                return _messages(connection, catalogue, locked, woken)
-            case "cancel" if locked.status is ExecutionStatus.RUNNING:
-                _close(connection, locked, ExecutionStatus.CANCELLING, "parent", settings)
-            case "deadline" if locked.status is ExecutionStatus.RUNNING:
-                line = {"kind": "deadline", "data": {"after": durations.text(event.after)}}
-                _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
-                reports.too_late(locked.id, event.after)
-            case "deadline":
-                events.drop_deadlines(connection, limit=_DROPPED)
-            case "retry" if locked.status in {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}:
-                actor = f"execution {event.source}"
-                return operate.retry(
-                    connection, catalogue, locked.id, settings, actor=actor, cancelled=True
-                )
+        try:
+            with connection.transaction():
+                return _handled(connection, catalogue, settings, event)
+        except OrchestratorError as error:
+            events.put_off(connection, event.id, settings.lost_after)
+            reports.put_off(event.execution_id, event.kind, error)
+    return []
+
+
+def _handled(
+    connection: Connection, catalogue: Catalogue, settings: Settings, event: events.Event
+) -> list[StepMessage]:
+    locked = executions.lock(connection, event.execution_id)
+    if locked is None:
+        return []
+    match event.kind:
+        case "ended" if locked.status is ExecutionStatus.RUNNING:
+            woken = events.wake_caller(
+                connection, locked.id, event.source, _awake(locked, settings)
+            )
+            return _messages(connection, catalogue, locked, woken)
+        case "cancel" if locked.status is ExecutionStatus.RUNNING:
+            _close(connection, locked, ExecutionStatus.CANCELLING, "parent", settings)
+        case "deadline" if locked.status is ExecutionStatus.RUNNING:
+            line = {"kind": "deadline", "data": {"after": durations.text(event.after)}}
+            _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
+        case "deadline":
+            events.drop_deadlines(connection, limit=_DROPPED)
+        case "retry" if locked.status in {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}:
+            actor = f"execution {event.source}"
+            return operate.retry(
+                connection, catalogue, locked.id, settings, actor=actor, cancelled=True
+            )
     return []
 
 

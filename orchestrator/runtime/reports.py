@@ -109,6 +109,11 @@ def too_late(execution_id: UUID, deadline: timedelta) -> None:
     )
 
 
+def put_off(execution_id: UUID, kind: str, error: Exception) -> None:
+    """Tell of an event for an execution that could not be handled."""
+    telemetry.emit("event_put_off", execution_id=execution_id, kind=kind, error=str(error))
+
+
 def operated(execution_id: UUID, act: str, actor: str) -> None:
     """Tell of an operator's act."""
     telemetry.emit("operator_acted", execution_id=execution_id, act=act, actor=actor)

@@ -113,6 +113,15 @@ def take_between(connection: Connection) -> Event | None:
     return Event(id=row[0], execution_id=row[1], kind=row[2], source=row[3], after=row[4])
 
 
+def put_off(connection: Connection, event_id: int, pause: timedelta) -> None:
+    """Let an event that was taken in this transaction be due again after a pause."""
+    connection.execute(
+        "UPDATE orchestrator.events SET taken_at = NULL, due_at = orchestrator.now() + %s"
+        " WHERE id = %s",
+        (pause, event_id),
+    )
+
+
 def drop_deadlines(connection: Connection, *, limit: int) -> int:
     """Take at once the due deadlines of executions that have ended in time; return how many."""
     return connection.execute(
@@ -176,8 +185,7 @@ RETURNING s.execution_id, s.name, s.scope, s.run, s.dispatch, s.queue
 # a node of another level may have the same name, and be waiting for its next attempt
 _WAKE_WAITING = _WAKE.format(
     rows="orchestrator.steps s",
-    which="s.name = ANY (%(names)s) AND (s.name, regexp_replace(s.scope, '\\[[0-9]+\\]', '', 'g'))"
-    " IN (SELECT * FROM unnest(%(names)s::text[], %(paths)s::text[]))",
+    which="s.name = %(name)s AND regexp_replace(s.scope, '\\[[0-9]+\\]', '', 'g') = %(path)s",
 )
 _WAKE_INSIDE = _WAKE.format(
     rows="orchestrator.steps s",
@@ -204,8 +212,14 @@ def wake_waiting(
     Args:
         places: (node name, the names of the eaches around it with slashes between).
     """
-    asked = {"names": [name for name, _ in places], "paths": [path for _, path in places]}
-    return _woken(connection, _WAKE_WAITING, execution_id, asked, awake, limit=limit)
+    woken: list[Woken] = []
+    for name, path in places:  # of one name at a time, the key gives the first without a sort
+        asked = {"name": name, "path": path}
+        rest = limit - len(woken)
+        woken += _woken(connection, _WAKE_WAITING, execution_id, asked, awake, limit=rest)
+        if len(woken) == limit:
+            break
+    return woken
 
 
 def wake_inside(

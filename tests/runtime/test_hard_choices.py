@@ -450,6 +450,10 @@ def test_an_event_that_cannot_be_handled_does_not_stop_the_others(lab: Lab) -> N
         " WHERE e.id = %s",
         (handle.execution_id,),
     )
+    connection.execute(
+        "INSERT INTO orchestrator.execution_state (execution_id, input)"
+        " VALUES ('00000000-0000-7000-8000-000000000001', '{}')"
+    )
     child = lab.row(handle, "child")["child"]
     connection.execute(
         "INSERT INTO orchestrator.events (execution_id, kind, source) VALUES"
