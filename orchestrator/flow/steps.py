@@ -240,6 +240,8 @@ def settled(settings: StepOptions, **given: Any) -> StepOptions:
     for name in changed:
         if name not in known:
             hint = functions.near_miss(name, known)
+            if name == "priority":  # Celery's
+                hint = ": give what is urgent a queue and workers of its own, queue='urgent'"
             raise DefinitionError(f"{location()}: there is no option {name!r}{hint}")
     try:
         for name in changed.keys() & {"timeout", "deadline"}:
