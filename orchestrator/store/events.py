@@ -170,10 +170,10 @@ class Awake:
 
 _WAKE = """
 WITH parked AS MATERIALIZED (
-    SELECT s.execution_id, s.name, s.scope, s.run FROM {rows}
+    SELECT s.execution_id, s.name, s.scope, s.run FROM orchestrator.steps s
      WHERE s.execution_id = %(id)s AND s.status = 'ready' AND s.due_at > orchestrator.now()
        AND {which}
-     ORDER BY s.name, s.scope, s.run LIMIT %(limit)s FOR NO KEY UPDATE OF s)
+     ORDER BY s.name, s.scope, s.run LIMIT %(limit)s FOR NO KEY UPDATE)
 UPDATE orchestrator.steps s
    SET due_at = NULL, dispatch = s.dispatch + (NOT %(paused)s)::int,
        dispatched_at = CASE WHEN NOT %(paused)s THEN orchestrator.now() END,
@@ -184,18 +184,13 @@ RETURNING s.execution_id, s.name, s.scope, s.run, s.dispatch, s.queue
 """
 # a node of another level may have the same name, and be waiting for its next attempt
 _WAKE_WAITING = _WAKE.format(
-    rows="orchestrator.steps s",
     which="s.name = %(name)s AND regexp_replace(s.scope, '\\[[0-9]+\\]', '', 'g') = %(path)s",
 )
 _WAKE_INSIDE = _WAKE.format(
-    rows="orchestrator.steps s",
     which="s.name = ANY (%(names)s) AND s.scope >= %(item)s AND s.scope < %(item)s || '~'",
 )
 _WAKE_CALLER = _WAKE.format(
-    rows="orchestrator.execution_state x JOIN orchestrator.steps s"
-    " ON (s.execution_id, s.name, s.scope, s.run)"
-    " = (x.parent_id, x.parent_name, x.parent_scope, x.parent_run)",
-    which="x.execution_id = %(child)s AND s.child = x.execution_id",
+    which="s.name = %(name)s AND s.scope = %(scope)s AND s.run = %(run)s AND s.child = %(child)s"
 )
 
 
@@ -234,7 +229,15 @@ def wake_caller(
     connection: Connection, execution_id: UUID, child: UUID, awake: Awake
 ) -> list[Woken]:
     """Make the step run due that waits for this child."""
-    return _woken(connection, _WAKE_CALLER, execution_id, {"child": child}, awake, limit=1)
+    caller = connection.execute(
+        "SELECT parent_name, parent_scope, parent_run FROM orchestrator.execution_state"
+        " WHERE execution_id = %s AND parent_id = %s",
+        (child, execution_id),
+    ).fetchone()
+    if caller is None:
+        return []
+    asked = {"name": caller[0], "scope": caller[1], "run": caller[2], "child": child}
+    return _woken(connection, _WAKE_CALLER, execution_id, asked, awake, limit=1)
 
 
 def _woken(

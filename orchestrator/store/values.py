@@ -62,8 +62,10 @@ SELECT 'count', a.i, s.scope, to_jsonb(s.items)
 SELECT 'error', a.i, s.scope, s.error
   FROM unnest(%(error_names)s::text[], %(error_scopes)s::text[])
        WITH ORDINALITY AS a(name, scope, i)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND s.name = a.name
-   AND s.scope = a.scope AND s.status = 'failed'
+ CROSS JOIN LATERAL (
+    SELECT t.scope, t.error FROM orchestrator.steps t
+     WHERE t.execution_id = %(execution)s AND t.name = a.name AND t.scope = a.scope
+       AND t.status = 'failed' OFFSET 0) s
 """,
     # the item that does without a failed step is said in its row; below an each its scopes begin so
     "lost": """
@@ -85,8 +87,10 @@ SELECT 'lost', a.i, s.scope, jsonb_agg(DISTINCT f.absorbed_by)
     "ended": """
 SELECT 'ended', s.ended_no::bigint, s.scope, to_jsonb(s.name)
   FROM unnest(%(ended_names)s::text[], %(ended_scopes)s::text[]) AS a(name, scope)
-  JOIN orchestrator.steps s ON s.execution_id = %(execution)s AND s.name = a.name
-   AND s.scope = a.scope AND s.status = 'succeeded'
+ CROSS JOIN LATERAL (
+    SELECT t.name, t.scope, t.ended_no FROM orchestrator.steps t
+     WHERE t.execution_id = %(execution)s AND t.name = a.name AND t.scope = a.scope
+       AND t.status = 'succeeded' OFFSET 0) s
 """,
     "loss": """
 SELECT 'loss', 0::bigint, a.scope, NULL::jsonb
