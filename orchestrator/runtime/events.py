@@ -126,6 +126,7 @@ def _handled(
         case "deadline" if locked.status is ExecutionStatus.RUNNING:
             line = {"kind": "deadline", "data": {"after": durations.text(event.after)}}
             _close(connection, locked, ExecutionStatus.FAILING, "deadline", settings, line)
+            reports.too_late(locked.id, event.after)
         case "deadline":
             events.drop_deadlines(connection, limit=_DROPPED)
         case "retry" if locked.status in {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}:
