@@ -191,3 +191,8 @@ def patient(card_number: str, buyer: str) -> str:
 @flow(version="1")
 def waiting_inline(file: str) -> int:
     return wait_for(same(file))
+
+
+@flow(version="1", deadline="2s")
+def hurried(file: str) -> str:
+    return greet(stop_when_asked.options(timeout="1m")(file), answered("answer", str))
