@@ -67,7 +67,7 @@ def time_out(
         attempt=claimed.attempt,
         timeout_s=options.timeout.total_seconds(),
     )
-    return of_ordered(registered, answer.ordered, claimed.key)
+    return [*of_ordered(registered, answer.ordered, claimed.key), *answer.begun]
 
 
 def hand_back(connection: Connection, incarnation: UUID, running: Sequence[StepAddress]) -> int:

@@ -18,7 +18,7 @@ from orchestrator.errors import Conflict
 from orchestrator.flow import planning
 from orchestrator.flow.graph import EachNode
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
-from orchestrator.records import Ordered, StepAddress, StepFacts, StepMessage
+from orchestrator.records import StepAddress, StepFacts, StepMessage
 from orchestrator.runtime import edits, operate, places, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
@@ -73,17 +73,19 @@ def complete(
         acts.write(connection, execution_id, kind, actor, detail, act=act)
         if was_failed:
             operate.reopen_with_items(connection, registered, locked, settings, but=chosen)
-        ordered = [
-            one
+        messages = [
+            message
             for row, outcome in zip(rows, outcomes, strict=True)
-            for one in _record(
+            for message in _record(
                 connection, catalogue, registered, row.address, outcome, settings=settings
             )
         ]
         # what was reopened beside these steps is to be sent as well
-        wanted = operate.dispatch(connection, locked, settings) if was_failed else ordered
+        if was_failed:
+            woken = operate.dispatch(connection, locked, settings)
+            messages = of_ordered(registered, woken, locked.key)
     reports.operated(execution_id, kind, actor)
-    return of_ordered(registered, wanted, locked.key)
+    return messages
 
 
 def fail(
@@ -120,9 +122,11 @@ def fail(
         detail = {"steps": [_path(row.address)], "reason": reason}
         acts.write(connection, execution_id, "fail", actor, detail, act=act)
         failed = Failed(_error(row, reason, actor))
-        ordered = _record(connection, catalogue, registered, row.address, failed, settings=settings)
+        messages = _record(
+            connection, catalogue, registered, row.address, failed, settings=settings
+        )
     reports.operated(execution_id, "fail", actor)
-    return of_ordered(registered, ordered, locked.key)
+    return messages
 
 
 def _rows(
@@ -197,7 +201,7 @@ def _record(
     outcome: Outcome,
     *,
     settings: Settings,
-) -> tuple[Ordered, ...]:
+) -> list[StepMessage]:
     operator = UUID(int=secrets.randbits(128))
     seized = acts.seize(connection, address, holder=operator, lease=settings.lease)
     if seized is None:
@@ -223,7 +227,7 @@ def _record(
             f"step {_path(address)} cannot be ended by hand: the execution is closing since the "
             "step before it was"
         )
-    return answer.ordered
+    return [*of_ordered(registered, answer.ordered, seized.key), *answer.begun]
 
 
 def _error(row: StepFacts, reason: str, actor: str) -> dict[str, Any]:
