@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, InvalidInput, NotFound
 from orchestrator.handles import Handle
-from tests.runtime import flows, hard_flows
+from orchestrator.runtime.places import text_of
+from tests.runtime import chosen_flows, flows, hard_flows
 from tests.runtime.lab import Lab, check_sound
 from tests.simulation.test_any_schedule import Crash
 from tests.simulation.test_choosing_and_waiting import _disturb, _unreliable, is_one_of
@@ -123,7 +124,7 @@ def _operate(lab: Lab, chance: random.Random, handles: list[tuple[str, int, Hand
 
 
 def _send(lab: Lab, name: str, handle: Handle[Any], *, key: str | None) -> None:
-    signal = EXPECTED[name][0]
+    signal = EXPECTED[name][0] if name in EXPECTED else None
     if signal is not None:
         lab.send(handle, signal, 5 if signal == "number" else "x", key=key)
 
@@ -157,3 +158,75 @@ def _finish(lab: Lab, handles: list[tuple[str, int, Handle[Any]]]) -> None:
                 except Conflict:
                     assert handle.facts().finished_at is not None
     raise AssertionError(f"executions do not end: {[(n, f.status) for n, _, f in open_ones]}")
+
+
+@pytest.mark.req("E8")
+@pytest.mark.parametrize("seed", range(8))
+def test_what_meets_stays_sound_whatever_operators_do(
+    open_lab: Callable[..., Lab], seed: int
+) -> None:
+    flows.ran.clear()
+    flows.behave.clear()
+    lab, chance = open_lab(), random.Random(seed)
+    by_name = {flow.name: flow for flow in [*chosen_flows.ALL, *hard_flows.ALL]}
+    names = chance.sample([*EXPECTED, "excused", "grandparent", "two_of_three", "tolerant"], 6)
+    handles: list[tuple[str, int, Handle[Any]]] = []
+    for name in names:
+        n = 2 * chance.randrange(3)
+        handles.append((name, n, lab.start(by_name[name], n)))
+    crew = [_unreliable(lab.worker(), chance) for _ in range(3)]
+    _make_bodies_unreliable(chance)
+    for _ in range(120):
+        _disturb(lab, chance, crew, handles)
+        _act_by_hand(lab, chance, handles)
+        for _, _, handle in handles:
+            lab.sound(handle)
+    flows.behave.clear()
+    flows.behave["cured"] = lambda: None
+    _finish(lab, handles)
+    connection = lab.database.hot()
+    for (identity,) in connection.execute("SELECT id FROM orchestrator.executions").fetchall():
+        check_sound(connection, identity)
+
+
+def _act_by_hand(
+    lab: Lab, chance: random.Random, handles: list[tuple[str, int, Handle[Any]]]
+) -> None:
+    name, _, handle = chance.choice(handles)
+    act = chance.random()
+    step = chance.choice(handle.view().steps).address
+    place = text_of(step.name, step.scope)
+    output = _output(step.name)
+    try:
+        if act < 0.05:
+            lab.client.retry(handle.id, from_steps=[(step.name, step.scope)])
+        elif act < 0.10:
+            lab.client.complete(handle.id, place, output=output)
+        elif act < 0.13:
+            lab.client.fail(handle.id, place)
+        elif act < 0.16:
+            lab.client.skip(handle.id, place, output=output)
+        elif act < 0.2:
+            lab.client.retry(handle.id)
+        elif act < 0.22:
+            lab.client.pause(handle.id)
+        elif act < 0.3:
+            lab.client.resume(handle.id)
+        elif act < 0.36:
+            _send(lab, name, handle, key=None)
+        elif act < 0.38:
+            children = [s.child for s in handle.view().steps if s.child is not None]
+            if children:
+                lab.client.cancel(chance.choice(children))
+    except (Conflict, NotFound, InvalidInput):
+        pass
+
+
+def _output(step: str) -> Any:
+    """What an operator gives for the result of a step."""
+    if step == "items_of":
+        return [2, 4]
+    if step.endswith("_item"):
+        return []
+    is_text = step.startswith(("go", "large", "small", "risky", "first_of", "note", "excuse"))
+    return "x" if is_text else ["x", "y"] if step == "first_n" else 3
