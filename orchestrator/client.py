@@ -66,10 +66,10 @@ class Orchestrator(Releasing):
 
         Raises:
             NotFound: no such execution.
-            InvalidInput: its flow waits for no signal of this name, or the data does not fit.
+            InvalidInput: its flow waits for no signal of this name, the data does not fit, or the
+                key cannot be one.
             Conflict: the execution has ended, or is ending.
         """
-        check_text(key or "", "the key")
         messages = self.database.run(
             events.send,
             self.catalogue,

@@ -21,6 +21,7 @@ from orchestrator.records import StepMessage
 from orchestrator.runtime import freed, operate, reports
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.messages import of_ordered
+from orchestrator.runtime.start import check_key
 from orchestrator.settings import Settings
 from orchestrator.store import events, executions, moves
 from orchestrator.store.database import Connection, Database
@@ -54,10 +55,12 @@ def send(
 
     Raises:
         NotFound: no such execution.
-        InvalidInput: its flow waits for no signal of this name, or the data does not fit or is too
-            large.
+        InvalidInput: its flow waits for no signal of this name, the data does not fit or is too
+            large, or the key cannot be one.
         Conflict: the execution has ended, or is ending.
     """
+    if dedupe_key is not None:
+        check_key(dedupe_key)
     with connection.transaction():
         locked = executions.lock(connection, execution_id)
         if locked is None:

@@ -47,6 +47,18 @@ def new_id() -> UUID:
     return UUID(int=value & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
+def check_key(key: str) -> None:
+    """Refuse what cannot be the key of an execution or of a signal.
+
+    Raises:
+        InvalidInput: it is empty or too long, or holds what no database does.
+    """
+    if not 0 < len(key) <= _KEY_LIMIT:
+        raise InvalidInput(f"a key has 1 to {_KEY_LIMIT} characters, this one {len(key)}")
+    if codec.encode(key) != key:
+        raise InvalidInput(f"the key {key!r} holds NUL or half a character, which no database does")
+
+
 def wanted(
     registered: Registered,
     document: Mapping[str, codec.JSON],
@@ -70,10 +82,8 @@ def wanted(
             f"the input of flow {registered.flow!r} is {size} bytes, at most "
             f"{settings.max_input_bytes} are allowed; store it elsewhere and pass where it is"
         )
-    if key is not None and not 0 < len(key) <= _KEY_LIMIT:
-        raise InvalidInput(f"a key has 1 to {_KEY_LIMIT} characters, this one {len(key)}")
-    if key is not None and codec.encode(key) != key:
-        raise InvalidInput(f"the key {key!r} holds NUL or half a character, which no database does")
+    if key is not None:
+        check_key(key)
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     return Start(execution_id=new_id(), key=key, document=text, input_hash=digest)
 

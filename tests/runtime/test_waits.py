@@ -119,6 +119,13 @@ def test_what_a_signal_carries_is_checked_before_it_is_kept(lab: Lab) -> None:
     assert handle.result(0) == "noted large 1"
 
 
+@pytest.mark.parametrize("key", ["", "x" * 501, "a\0b"])
+def test_a_signal_under_a_key_that_cannot_be_one_is_refused(lab: Lab, key: str) -> None:
+    handle = lab.start(chosen_flows.patient, 1)
+    with pytest.raises(InvalidInput, match="key"):
+        lab.client.send(handle, "manager_ok", Approval(ok=True), key=key)
+
+
 def test_a_signal_to_a_paused_execution_is_taken_at_its_resume(lab: Lab) -> None:
     handle = lab.start(chosen_flows.patient, 1)
     lab.drain()
