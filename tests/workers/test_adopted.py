@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery, shared_task
 from celery.exceptions import Ignore, Reject
@@ -221,7 +222,17 @@ def test_a_rate_limit_is_refused_with_the_cure() -> None:
         step(transactional=True)(warehouse.reserve)
 
 
-def test_a_shared_task_is_adopted_too() -> None:
+@pytest.fixture
+def current_app() -> Iterator[Celery]:
+    """The application in which shared tasks are found, whatever tests came before."""
+    before = celery.current_app._get_current_object()
+    app = Celery("adopting")
+    app.finalize()
+    yield app
+    before.set_current()
+
+
+def test_a_shared_task_is_adopted_too(current_app: Celery) -> None:
     @shared_task
     def shared(sku: str) -> str:
         return sku
