@@ -275,9 +275,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def pytest_sessionfinish() -> None:
-    """Nothing that a test started outlives the session."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing that a test started outlives the session.
+
+    One of several processes hands over which servers it used.
+    """
     processes.end_everything()
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["used"] = dict(_used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """In the process that started the others: take that over."""
+    _used.update(getattr(node, "workeroutput", {}).get("used", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -28,32 +28,35 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(RequirementReport(), "requirement-report")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each test's reports carry its lines, also from another process to where they are told."""
+    for item in items:
+        lines = {str(line) for mark in item.iter_markers("req") for line in mark.args}
+        for line in lines:
+            if not _LINE.fullmatch(line):
+                raise pytest.UsageError(f"{item.nodeid}: {line!r} is no requirement line")
+        if lines:
+            item.user_properties.append(("req", sorted(lines)))
+
+
 class RequirementReport:
     """Collects the outcome of every marked test."""
 
     def __init__(self) -> None:
-        self._lines_of: dict[str, set[str]] = {}
+        self._marked: set[str] = set()
         self._passed: dict[str, set[str]] = {}
         self._failed: dict[str, set[str]] = {}
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            lines = {str(line) for mark in item.iter_markers("req") for line in mark.args}
-            for line in lines:
-                if not _LINE.fullmatch(line):
-                    raise pytest.UsageError(f"{item.nodeid}: {line!r} is no requirement line")
-            if lines:
-                self._lines_of[item.nodeid] = lines
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for line in self._lines_of.get(report.nodeid, ()):
+        for line in dict(report.user_properties).get("req", ()):
+            self._marked.add(line)
             if report.failed:
                 self._failed.setdefault(line, set()).add(report.nodeid)
             elif report.passed and report.when == "call":
                 self._passed.setdefault(line, set()).add(report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        marked = set().union(*self._lines_of.values()) if self._lines_of else set()
+        marked = self._marked
         named = set(requirement_lines(_REQUIREMENTS))
         terminalreporter.section("requirement lines")
         for line in sorted(named | marked, key=_order):
