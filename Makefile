@@ -14,8 +14,8 @@ help: ## list these recipes
 demo: embedded ## index this Python's standard library in a flow, everything embedded; KILL=1 kills workers meanwhile
 	@$(PY) -m examples.index_library $(if $(filter 1,$(KILL)),--kill) $(ARGS)
 
-test: dev ## the whole test suite; ARGS="-k word" hands options to pytest
-	@$(PY) -m pytest $(ARGS)
+test: dev ## the whole test suite, three tests at a time; ARGS="-k word" hands options to pytest
+	@$(PY) -m pytest -n 3 $(ARGS)
 
 quick: lint ## lint, types and the pure tests: under a minute, no services
 	@$(PY) -m pytest -q $(PURE) $(ARGS)
