@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -139,6 +140,31 @@ def test_a_lost_connection_runs_the_whole_transaction_again(
     assert handle.result(0) == 4
     assert lab.row(handle, "by_core")["attempt"] == 1
     assert ledger() == [1]
+
+
+def test_a_commit_whose_answer_was_lost_is_found_and_the_body_is_not_run_again(
+    lab: Lab, ledger: Callable[[], list[int]]
+) -> None:
+    def lose_the_answer_of_the_commit() -> None:
+        tx = tx_of("by_core")
+        assert isinstance(tx, Connection)
+        driver: Any = tx.connection.driver_connection
+        commit = driver.commit
+
+        def commit_and_lose_the_answer() -> None:
+            commit()
+            driver.close()
+            raise psycopg.OperationalError("the connection was lost while the answer was awaited")
+
+        driver.commit = commit_and_lose_the_answer
+
+    flows.behave["by_core"] = lose_the_answer_of_the_commit
+    handle = lab.start(booked, 1)
+    lab.drain()
+    assert handle.result(0) == 4
+    assert [name for name, _ in flows.ran] == ["by_core", "second"]
+    assert ledger() == [1]
+    lab.sound(handle)
 
 
 @pytest.mark.parametrize(
