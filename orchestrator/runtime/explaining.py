@@ -37,7 +37,8 @@ def explain(situation: Situation) -> Explanation:
     """Answer why an execution does not move and what moves it next."""
     facts = situation.facts
     paused = facts.paused and facts.status is _E.RUNNING
-    rows = [row for row in situation.steps if row.absorbed_by is None]
+    # a loser that still runs is waited for: it is counted at its end
+    rows = [row for row in situation.steps if row.absorbed_by is None or row.status is _S.RUNNING]
     if facts.status in TERMINAL_EXECUTION:
         rows = [row for row in rows if row.status is _S.FAILED]
     answers = tuple(of_step(row, situation, paused=paused) for row in rows)

@@ -130,6 +130,7 @@ POSTPONED = {"kind": "postponed", "function": "shop:ship", "message": "it lacks 
         (sent(due_at=LATER), "due-later", "waits until 12:00:20 UTC", None),
         (running(), "running", "the worker process 4711 on red", None),
         (running(cancel_asked=True), "running", "asked to stop", None),
+        (running(cancel_asked=True, absorbed_by="quickest"), "running", "asked to stop", None),
         (running(progress={"done": 3}), "running", "progress {'done': 3}", None),
         (running(lease_until=EARLIER), "lease-over", "a lease that ran out", None),
         (running(holder=GONE), "orphaned", "which is gone", None),
