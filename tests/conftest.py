@@ -7,6 +7,7 @@ happens where there is none, is told by `tests.services.discovery`.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -32,6 +33,10 @@ from tests.services.vhosts import Vhosts
 from tests.services.workers import Crew, crew
 
 pytest_plugins = ["tests.req_report"]
+
+# A run that was started in a shell's background ignores SIGINT, and so would every program that a
+# test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
 _NOT_RUN = "NOT RUN: no "

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def on_a_terminal(*words: str, keys: int | None = None, **variables: str) -> tup
     ) as running:
         os.close(follower)
         shown = b""
+        deadline = threading.Timer(60, running.kill)
+        deadline.start()
         while True:
             try:
                 part = os.read(leader, 65536)
@@ -127,7 +130,9 @@ def on_a_terminal(*words: str, keys: int | None = None, **variables: str) -> tup
                 running.send_signal(keys)
                 keys = None
         os.close(leader)
-        return running.wait(timeout=60), shown.decode()
+        code = running.wait(timeout=60)
+        deadline.cancel()
+        return code, shown.decode()
 
 
 @pytest.mark.system
