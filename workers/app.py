@@ -15,7 +15,7 @@ in between, so that an operator sees in Flower what runs. They all have the same
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +23,7 @@ from celery import Celery
 from celery.signals import import_modules
 
 from orchestrator.flow.authoring import Flow
-from orchestrator.runtime import bodies
+from orchestrator.runtime import bodies, queues
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.modules import flows_of
 from orchestrator.runtime.triggers import Trigger, one_per_queue, triggers_of
@@ -71,7 +71,7 @@ def attach(
         for trigger in crew.triggers:
             if isinstance(trigger.flow, Flow):
                 crew.catalogue.add(trigger.flow)
-        ours = {settings.queue, settings.long_queue, *_queues_of(crew.catalogue)}
+        ours = queues.queues_of(crew.catalogue.flows.values(), settings)
         attached.amqp.queues_cls = step_queues(ours.__contains__)
         tasks.register(app, crew)
 
@@ -80,13 +80,6 @@ def attach(
     else:
         load()
     return app
-
-
-def _queues_of(catalogue: Catalogue) -> Iterator[str]:
-    for flow in catalogue.flows.values():
-        for options in flow.definition.options.values():
-            if options.queue is not None:
-                yield options.queue
 
 
 def _own() -> Celery:

@@ -10,6 +10,7 @@ import kombu
 
 from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.flow.authoring import Flow
+from orchestrator.runtime import queues
 from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
 from workers import topology
@@ -53,10 +54,7 @@ def queues_of(
     settings: Settings, flows: Iterable[Flow[..., Any]], triggers: Iterable[Trigger]
 ) -> Iterator[kombu.Queue]:
     """Yield the declarations of all queues that settings, flows and triggers name."""
-    steps = {settings.queue, settings.long_queue}
-    for flow in flows:
-        steps |= {options.queue for options in flow.definition.options.values() if options.queue}
-    for name in sorted(steps):
+    for name in sorted(queues.queues_of(flows, settings)):
         yield topology.step_queue(name, is_amqp=True)
     dead = topology.dead_letters(settings.trigger_queue)
     yield topology.dead_trigger_queue(dead)

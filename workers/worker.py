@@ -12,8 +12,9 @@ from typing import Any
 from celery.apps.worker import Worker as CeleryWorker
 from celery.utils.text import str_to_list
 
+from orchestrator.runtime.queues import high, queues_of
 from workers import tasks
-from workers.crew import crew_of
+from workers.crew import Crew, crew_of
 from workers.topology import step_queue
 from workers.triggers import trigger_queues
 
@@ -24,7 +25,10 @@ class Worker(CeleryWorker):
     consumer_cls: Any
 
     def setup_queues(self, include: Any, exclude: Any = None) -> None:
-        """Consume the queue of long steps beside the default queue, if a flow has such steps."""
+        """Consume also what belongs to the chosen queues, as far as flows have steps there.
+
+        Beside the default queue that is the queue of long steps, beside each that of its urgent.
+        """
         crew, queues = crew_of(self.app), self.app.amqp.queues
         named = str_to_list(include) or []
         foreign = [name for name in named if name in trigger_queues(crew)]
@@ -32,10 +36,10 @@ class Worker(CeleryWorker):
         super().setup_queues(include, exclude)
         if foreign:
             queues.deselect(foreign)  # their messages are no tasks
-        if crew.settings.queue in queues.consume_from and any(tasks.long_steps(crew)):
-            long = crew.settings.long_queue
-            is_amqp = self.app.connection().transport.driver_type == "amqp"
-            queues.select_add(step_queue(long, is_amqp=is_amqp))
+        beside = _beside(crew, set(queues.consume_from)) - set(str_to_list(exclude) or [])
+        is_amqp = self.app.connection().transport.driver_type == "amqp"
+        for name in sorted(beside):
+            queues.select_add(step_queue(name, is_amqp=is_amqp))
 
     def on_init_blueprint(self) -> None:
         """Use our consumer where no other was chosen."""
@@ -52,3 +56,12 @@ class Worker(CeleryWorker):
         """Leave when everything has stopped."""
         super().on_stopped()
         crew_of(self.app).leave()
+
+
+def _beside(crew: Crew, chosen: set[str]) -> set[str]:
+    """Return the queues in use that whoever consumes the chosen ones consumes, too."""
+    used = queues_of(crew.catalogue.flows.values(), crew.settings)
+    names = {high(queue) for queue in chosen} & used
+    if crew.settings.queue in chosen and any(tasks.long_steps(crew)):
+        names.add(crew.settings.long_queue)
+    return names

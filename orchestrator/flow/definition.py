@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import TypedDict
+from typing import Literal as OneOf
+from typing import TypedDict, get_args
 
 from orchestrator import codec
 from orchestrator.codec import JSON
@@ -49,6 +50,10 @@ __all__ = [
     "fingerprint",
 ]
 
+#: Whether messages have a way of their own past the others of their queue (docs/decisions/017).
+Priority = OneOf["normal", "high"]
+_PRIORITIES = get_args(Priority)
+
 #: A deadline is a moment that the database can hold.
 _LATEST = timedelta(days=36_500)
 
@@ -62,6 +67,7 @@ class StepOptions:
         timeout: how long one attempt may take.
         deadline: how long after the begin of the first attempt another one may begin.
         queue: where its messages go; None is the default queue.
+        priority: ``high`` messages do not wait behind the others of their queue.
         inline: whether a worker may continue with it in its own process without a message.
         max_deaths: how many workers it may kill before it is set aside; None is the setting's.
         window: of an each, how many items are open at once; None is all of them.
@@ -72,6 +78,7 @@ class StepOptions:
     timeout: timedelta = timedelta(minutes=10)
     deadline: timedelta | None = None
     queue: str | None = None
+    priority: Priority = "normal"
     inline: bool = True
     max_deaths: int | None = None
     window: int | None = None
@@ -89,6 +96,8 @@ class StepOptions:
             )
         if self.queue is not None and not (isinstance(self.queue, str) and self.queue):
             raise InvalidInput(f"queue={self.queue!r}: write the name of a queue")
+        if self.priority not in _PRIORITIES:
+            raise InvalidInput(f"priority={self.priority!r}: write 'high' or 'normal'")
         for name in ("inline", "transactional"):
             flag = getattr(self, name)
             if not isinstance(flag, bool):

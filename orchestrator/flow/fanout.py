@@ -143,7 +143,8 @@ def _add_each(
     ):
         active.refuse(f"{what} are a {type(items).__qualname__}, not a list: write list(...)")
     name = active.name(use.name, fixed=use.fixed)
-    active.options[name] = StepOptions(window=use.settings.window, queue=use.settings.queue)
+    own = use.settings
+    active.options[name] = StepOptions(window=own.window, queue=own.queue, priority=own.priority)
     active.options.update({f"{name}/{path}": inner for path, inner in options.items()})
     after = active.after(use.after)
     accept = 1.0 if use.accept is None else use.accept

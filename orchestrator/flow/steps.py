@@ -12,7 +12,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 from orchestrator.errors import DefinitionError, InvalidInput
 from orchestrator.flow import adoption, calls, durations, functions, recording
 from orchestrator.flow.adoption import CeleryTask
-from orchestrator.flow.definition import DEFAULT_OPTIONS, StepOptions
+from orchestrator.flow.definition import DEFAULT_OPTIONS, Priority, StepOptions
 from orchestrator.flow.durations import Duration
 from orchestrator.flow.failures import StepError
 from orchestrator.flow.places import location
@@ -90,6 +90,7 @@ class Step(Authored[P, R_co]):
         timeout: Duration | None = None,
         deadline: Duration | None = None,
         queue: str | None = None,
+        priority: Priority | None = None,
         inline: bool | None = None,
         window: int | None = None,
         accept: Literal["all"] | None = None,
@@ -106,6 +107,7 @@ class Step(Authored[P, R_co]):
         timeout: Duration | None = None,
         deadline: Duration | None = None,
         queue: str | None = None,
+        priority: Priority | None = None,
         inline: bool | None = None,
         window: int | None = None,
         accept: Literal["any"] | float,
@@ -121,6 +123,7 @@ class Step(Authored[P, R_co]):
         timeout: Duration | None = None,
         deadline: Duration | None = None,
         queue: str | None = None,
+        priority: Priority | None = None,
         inline: bool | None = None,
         window: int | None = None,
         accept: Literal["all", "any"] | float | None = None,
@@ -141,6 +144,7 @@ class Step(Authored[P, R_co]):
             timeout=timeout,
             deadline=deadline,
             queue=queue,
+            priority=priority,
             inline=inline,
             window=window,
             max_deaths=max_deaths,
@@ -180,6 +184,7 @@ def step(
     timeout: Duration | None = None,
     deadline: Duration | None = None,
     queue: str | None = None,
+    priority: Priority = "normal",
     inline: bool = True,
     window: int | None = None,
     max_deaths: int | None = None,
@@ -193,6 +198,7 @@ def step(
     timeout: Duration | None = None,
     deadline: Duration | None = None,
     queue: str | None = None,
+    priority: Priority = "normal",
     inline: bool = True,
     window: int | None = None,
     max_deaths: int | None = None,
@@ -240,8 +246,6 @@ def settled(settings: StepOptions, **given: Any) -> StepOptions:
     for name in changed:
         if name not in known:
             hint = functions.near_miss(name, known)
-            if name == "priority":  # Celery's
-                hint = ": give what is urgent a queue and workers of its own, queue='urgent'"
             raise DefinitionError(f"{location()}: there is no option {name!r}{hint}")
     try:
         for name in changed.keys() & {"timeout", "deadline"}:

@@ -18,6 +18,7 @@ from orchestrator.flow.authoring import Flow
 from orchestrator.flow.definition import Definition, StepOptions
 from orchestrator.flow.graph import EachNode, Graph, StepNode
 from orchestrator.flow.steps import Step
+from orchestrator.runtime import queues
 from orchestrator.settings import Settings
 from orchestrator.store import definitions
 from orchestrator.store.database import Connection
@@ -41,10 +42,8 @@ class Registered:
         return self.definition.graph
 
     def queue(self, name: str, scope: str, settings: Settings) -> str:
-        """Return where the messages of a node go; steps that may run for long have their own."""
-        options = self.options(name, scope)
-        is_long = options.timeout > settings.ack_budget
-        return options.queue or (settings.long_queue if is_long else settings.queue)
+        """Return where the messages of a node go."""
+        return queues.queue_of(self.options(name, scope), settings)
 
     def options(self, name: str, scope: str) -> StepOptions:
         """Return the options of a node."""

@@ -17,6 +17,7 @@ from orchestrator.flow import scope as scopes
 from orchestrator.flow.graph import EachNode, Graph
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.records import Claimed, StepAddress
+from orchestrator.runtime import queues
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.outcomes import (
     Awaits,
@@ -266,9 +267,14 @@ def _chosen(attempt: Attempt, orders: tuple[dict[str, Any], ...]) -> dict[str, s
 
 
 def eligible(attempt: Attempt, name: str, scope: str, queue: str) -> bool:
-    """Return whether the recorder may go on with a step run without a message."""
+    """Return whether the recorder may go on with a step run without a message.
+
+    It may from an ordinary step to an urgent one, but not the other way: others of the urgent
+    would wait meanwhile.
+    """
+    own = attempt.claimed.queue
     return (
-        queue == attempt.claimed.queue
+        queue in (own, queues.high(own))
         and attempt.registered.options(name, scope).inline
         and attempt.may_continue(name, scope)
     )

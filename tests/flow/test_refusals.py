@@ -289,7 +289,7 @@ def test_a_flow_is_started_and_not_called_and_each_stands_in_a_flow_only() -> No
 def test_an_unknown_option_of_a_step_is_refused() -> None:
     with pytest.raises(DefinitionError, match="no option 'widow', did you mean 'window'"):
         step(widow=3)(tick.body)  # type: ignore[call-overload]
-    with pytest.raises(DefinitionError, match="no option 'priority': give what is urgent a queue"):
+    with pytest.raises(DefinitionError, match="priority=9: write 'high' or 'normal'"):
         step(priority=9)(tick.body)  # type: ignore[call-overload]
     with pytest.raises(DefinitionError, match="max_deaths=0"):
         step(max_deaths=0, retry=Retry())(tick.body)

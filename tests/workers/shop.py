@@ -109,6 +109,21 @@ def chain(number: int) -> int:
 
 
 @flow(version="1")
+def napping(seconds: float) -> int:
+    return nap.options(inline=False)(seconds)
+
+
+@flow(version="1")
+def urgent(number: int) -> int:
+    return add.options(priority="high")(number)
+
+
+@flow(version="1")
+def urgent_there(number: int) -> int:
+    return add(add.options(queue="annex", priority="high")(add(number)))
+
+
+@flow(version="1")
 def fan(count: int) -> int:
     return total(each(numbers(count), square))
 
