@@ -4,6 +4,8 @@
 PY := .venv/bin/python
 PURE := tests/leaves tests/flow
 ARGS ?=
+# The tests start hundreds of processes; without bytecode each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick chaos lint bench dev embedded clean

@@ -1,19 +1,22 @@
-"""Migrations: linear Alembic revisions inside the package, run under an advisory lock."""
+"""Migrations: linear Alembic revisions inside the package, run under an advisory lock.
+
+Alembic is imported when it is needed: every command would take a sixth longer to start.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, exc, text
 from sqlalchemy.pool import NullPool
 
 from orchestrator.errors import Unavailable
 from orchestrator.store.database import parse_url, shown
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _LOCK = 0x0F10_0057_A7E5
 _FOLDER = Path(__file__).parent / "migrations"
@@ -47,6 +50,8 @@ def upgrade(database_url: str) -> tuple[str, ...]:
         Unavailable: the database cannot be reached, is older than PostgreSQL 14, or was migrated by
             a later release.
     """
+    from alembic import command  # noqa: PLC0415
+
     with _connect(database_url) as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.commit()
@@ -104,6 +109,9 @@ def _too_new(found: SchemaStatus) -> str:
 
 
 def _status(connection: Connection) -> SchemaStatus:
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     context = MigrationContext.configure(
         connection, opts={"version_table": "schema_version", "version_table_schema": "orchestrator"}
     )
@@ -116,6 +124,8 @@ def _status(connection: Connection) -> SchemaStatus:
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_FOLDER))
     return config
