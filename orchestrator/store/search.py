@@ -11,7 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, and_, case, exists, func, literal, or_, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy import Connection as CoreConnection
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
@@ -24,6 +36,9 @@ STUCK_AFTER = timedelta(minutes=1)
 _UNCLAIMED_MESSAGES = 3
 #: Ids are drawn by starters, whose clocks may differ from the database's by so much.
 _SKEW = timedelta(hours=1)
+
+#: The kind of the error of an execution that has failed by its deadline: no step has it.
+DEADLINE_PASSED = "DeadlinePassed"
 
 _executions, _state, _definitions, _steps, _journal = (
     tables.executions,
@@ -42,7 +57,7 @@ class Search:
         keys: patterns in which ``*`` stands for any text.
         since, until: bounds of when they were started.
         steps: names of steps of which one has failed.
-        errors: kinds of the error with which a step has failed.
+        errors: kinds of the error with which a step has failed, or the execution itself.
         open: whether they have not ended.
         stuck: open, not paused, and not moving: a step overdue for a sweep, parked because no
             worker has its function, or sent several times and never claimed.
@@ -103,15 +118,6 @@ def find(
         .limit(1)
         .lateral("failed")
     )
-    deadline = (
-        select(case((_journal.c.kind == "deadline", _journal.c.data["after"].astext)))
-        .where(_executions.c.status.in_(["failing", "failed"]))
-        .where(_journal.c.execution_id == _executions.c.id)
-        .where(_journal.c.kind.in_(["failing", "deadline"]))
-        .order_by(_journal.c.position.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
     now = func.orchestrator.now()
     ended = func.coalesce(_executions.c.finished_at, now)
     query = (
@@ -121,7 +127,7 @@ def find(
             failed.c.name.label("failed_step"),
             failed.c.scope.label("failed_scope"),
             failed.c.error,
-            deadline.label("deadline"),
+            _passed_deadline().label("deadline"),
         )
         .outerjoin(failed, literal(True))
         .where(*_conditions(search))
@@ -235,8 +241,11 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
         conditions.append(_executions.c.id <= func.orchestrator.uuid7_at(moment + _SKEW))
         conditions.append(_executions.c.created_at <= moment)
     if search.steps or search.errors:
-        conditions.append(_executions.c.failed > 0)
-        conditions.append(exists().where(_failed_rows(_steps.c, search=search)))
+        by_step = and_(
+            _executions.c.failed > 0, exists().where(_failed_rows(_steps.c, search=search))
+        )
+        by_itself = DEADLINE_PASSED in search.errors and not search.steps
+        conditions.append(or_(by_step, _passed_deadline().is_not(None)) if by_itself else by_step)
     if search.stuck:
         conditions.append(_executions.c.finished_at.is_(None))
         conditions.append(_executions.c.paused.is_(False))
@@ -265,6 +274,20 @@ def _failed_rows(columns: Any, search: Search | None) -> ColumnElement[bool]:
     if search is not None and search.errors:
         conditions.append(columns.error["kind"].astext.in_(search.errors))
     return and_(*conditions)
+
+
+def _passed_deadline() -> ScalarSelect[Any]:
+    """Return the deadline by which an execution has failed; null if a step did it, or nothing."""
+    return (
+        select(case((_journal.c.kind == "deadline", _journal.c.data["after"].astext)))
+        .where(_executions.c.status.in_(["failing", "failed"]))
+        .where(_journal.c.execution_id == _executions.c.id)
+        .where(_journal.c.kind.in_(["failing", "deadline"]))
+        .order_by(_journal.c.position.desc())
+        .limit(1)
+        .correlate(_executions)
+        .scalar_subquery()
+    )
 
 
 def _stuck() -> CTE:

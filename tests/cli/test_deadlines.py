@@ -33,7 +33,12 @@ def test_the_commands_say_when_the_deadline_is_and_that_it_has_passed(
     assert (shown["deadline"], shown["passed_deadline"]) == (None, "1m30s")
     [found] = terminal.json("list")["executions"]
     assert found["error"] == {"step": None, "kind": "DeadlinePassed", "message": why}
+    for condition in ("error=DeadlinePassed", "status=failed error=KeyError,DeadlinePassed"):
+        assert why in terminal("list", "--where", condition)
+    for condition in ("error=KeyError", "error=DeadlinePassed step=approved"):
+        assert "No execution matches." in terminal("list", "--where", condition)
 
     terminal("retry", handle.id)
+    assert "No execution matches." in terminal("list", "--where", "error=DeadlinePassed")
     assert terminal.json("show", handle.id)["passed_deadline"] is None
     assert why not in terminal("list")
