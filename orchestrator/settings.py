@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         *("password", "passwd", "passphrase", "secret", "token", "credential", "authorization"),
         *("cookie", "card", "cvv", "cvc", "iban", "pin", "ssn", "api_key", "private_key"),
     )
-    """Words in names of input fields whose values monitors are not shown: ``card,token``."""
+    """Words in names of fields whose values monitors and commands do not show: ``card,token``."""
 
     @property
     def long_queue(self) -> str:

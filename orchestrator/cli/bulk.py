@@ -17,7 +17,8 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk
-from orchestrator.cli.reading import of_facts, status_of
+from orchestrator.cli.documents import of_facts
+from orchestrator.cli.reading import status_of
 from orchestrator.errors import Conflict, InvalidInput, NotFound, OrchestratorError
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.records import ExecutionFacts

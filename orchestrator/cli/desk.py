@@ -230,6 +230,14 @@ def by_operator(command: F) -> F:
 
 
 of_flow = click.option("--flow", metavar="NAME", help="Flow whose keys are meant.")
+unmasking = click.option(
+    "--unmasked", is_flag=True, help="Show values that are secret by the names of their fields."
+)
+
+
+def secrets_unless(unmasked: bool, desk: Desk) -> tuple[str, ...]:
+    """Return the names of what a command does not show: none if it was asked to show all."""
+    return () if unmasked else desk.settings.masked
 
 
 def _imported(name: str) -> Any:

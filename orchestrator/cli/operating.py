@@ -16,8 +16,9 @@ import click
 from orchestrator.cli import bulk, output
 from orchestrator.cli.bulk import Pace, Verb
 from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
+from orchestrator.cli.documents import of_facts
 from orchestrator.cli.parameters import Condition, Duration, Json, Rate
-from orchestrator.cli.reading import of_facts, status_of
+from orchestrator.cli.reading import status_of
 from orchestrator.errors import Conflict
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.runtime import places, queries

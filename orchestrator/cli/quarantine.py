@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.cli import output
-from orchestrator.cli.desk import Desk, by_operator, common, pass_desk
+from orchestrator.cli.desk import (
+    Desk,
+    by_operator,
+    common,
+    pass_desk,
+    secrets_unless,
+    unmasking,
+)
 from orchestrator.cli.named import Named
 from orchestrator.errors import OrchestratorError
-from orchestrator.runtime import places
+from orchestrator.masking import MASK, masked, masked_text
+from orchestrator.runtime import edits, places
 from orchestrator.runtime import quarantine as runtime
 from orchestrator.runtime.foreign import body_text
 from orchestrator.store.quarantine import SetAside
 
 _BODY = 4000
 _CELL = 80
+_WITHHELD = "(the body is no JSON and names what is secret: --unmasked shows it)"
 _numbers = click.argument("numbers", nargs=-1, required=True, type=int, metavar="NUMBER...")
 
 
@@ -71,12 +81,21 @@ def list_(
 
 @quarantine.command()
 @click.argument("number", type=int)
+@unmasking
 @common
 @pass_desk
-def show(desk: Desk, *, number: int, as_json: bool) -> None:
-    """Show one with its headers and its body."""
-    found = desk.database.run(runtime.show, number)
-    body = None if found.body is None else body_text(found.body)
+def show(desk: Desk, *, number: int, unmasked: bool, as_json: bool) -> None:
+    """Show one with its headers and its body.
+
+    Values of fields that are secret by their name (the setting `masked`) are shown as ***; a body
+    that is no JSON is withheld if it names one.
+    """
+    kept = desk.database.run(runtime.show, number)
+    secret = secrets_unless(unmasked, desk)
+    found = replace(
+        kept, detail=_masked_detail(kept.detail, secret), properties=masked(kept.properties, secret)
+    )
+    body = None if found.body is None else _masked_body(found.body, secret)
     if as_json:
         output.document(
             {**_of(found), "detail": found.detail, "properties": found.properties, "body": body}
@@ -97,7 +116,9 @@ def show(desk: Desk, *, number: int, as_json: bool) -> None:
     )
     if body is not None:
         output.say("")
-        output.say(output.shortened(body, _BODY))
+        output.say(output.shortened(body, _BODY) if body != MASK else _WITHHELD)
+    if found != kept or body not in {None, MASK, body_text(kept.body or b"")}:
+        output.say(f"{MASK} stands for what is secret by its name; --unmasked shows it.", "dim")
 
 
 @quarantine.command()
@@ -116,6 +137,8 @@ def release(
     if body is not None and len(numbers) > 1:
         raise click.UsageError("--body repairs one message: name one number.")
     repaired = None if body is None else _read(body)
+    if repaired is not None:
+        edits.refuse_masked(_read_json(repaired), desk.settings, "the body", "quarantine show")
 
     def act(number: int) -> dict[str, Any]:
         found = desk.database.run(runtime.show, number)
@@ -176,6 +199,28 @@ def _read(body: str) -> bytes:
         return Path(body[1:]).read_bytes()
     except OSError as error:
         raise click.UsageError(f"{body[1:]} cannot be read: {error.strerror}") from error
+
+
+def _read_json(body: bytes) -> Any:
+    """Return what a body says; one that is no JSON says nothing here, and is refused later."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _masked_body(body: bytes, secret: Sequence[str]) -> str:
+    """Return a body for people's eyes; one that is no text cannot be looked through for secrets."""
+    text = body_text(body)
+    is_text = text.encode() == body
+    return masked_text(text, secret) if is_text or not secret else MASK
+
+
+def _masked_detail(detail: Mapping[str, Any], secret: Sequence[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = masked(detail, secret)
+    if isinstance(shown.get("repaired"), str):  # the body with which it was released
+        shown["repaired"] = masked_text(shown["repaired"], secret)
+    return shown
 
 
 def _of(one: SetAside) -> dict[str, Any]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import click
 
-from orchestrator.cli import output
-from orchestrator.cli.desk import Desk, common, of_flow, pass_desk
+from orchestrator.cli import documents, output
+from orchestrator.cli.desk import Desk, common, of_flow, pass_desk, secrets_unless, unmasking
+from orchestrator.cli.documents import of_facts, of_found
 from orchestrator.cli.parameters import Condition, narrowed
+from orchestrator.masking import MASK, masked
 from orchestrator.records import ExecutionFacts
 from orchestrator.runtime import inspection, places, queries, search
 from orchestrator.runtime.answers import Answer
 from orchestrator.runtime.inspection import Portrait, StepPortrait
+from orchestrator.runtime.standing import Standing
 from orchestrator.store.search import Found, Search
-from orchestrator.store.situation import StepSituation
 
 #: Values are shown so long in a table; ``--json`` has them whole.
 _VALUE = 400
@@ -73,6 +74,7 @@ def list_(
 @of_flow
 @click.option("--step", metavar="PLACE", help="One step, as in `charge` or `lines[3]/reserve`.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@unmasking
 @common
 @pass_desk
 def show(
@@ -82,39 +84,49 @@ def show(
     flow: str | None,
     step: str | None,
     limit: int,
+    unmasked: bool,
     as_json: bool,
 ) -> None:
     """Show an execution: its state, steps, errors, durations, input and result.
 
-    EXECUTION is an id, the beginning of one, or a key.
+    EXECUTION is an id, the beginning of one, or a key. What waits says for what. Values of fields
+    that are secret by their name (the setting `masked`) are shown as ***.
     """
     known = desk.execution(execution, flow)
+    secret = secrets_unless(unmasked, desk)
     if step is not None:
-        found = inspection.step_portrait(desk.database, known, step)
-        document = _of_step_portrait(known, found)
+        found = inspection.step_portrait(desk.database, desk.known, known, step)
+        shown = _step_without(found, secret)
         if as_json:
-            output.document(document)
+            output.document(documents.of_step_portrait(known, shown))
         else:
-            _draw_step(found)
+            _draw_step(shown)
+            _tell_masked(found != shown)
         return
     seen = inspection.portrait(desk.database, desk.known, known, limit=limit)
+    values = {"input": masked(seen.input, secret), "result": masked(seen.result, secret)}
     if as_json:
-        output.document(_of_portrait(seen))
+        output.document({**documents.of_portrait(seen), **values})
     else:
-        _draw_portrait(seen)
+        _draw_portrait(replace(seen, **values))
+        _tell_masked(values != {"input": seen.input, "result": seen.result})
 
 
 @click.command()
 @click.argument("execution")
 @of_flow
+@unmasking
 @common
 @pass_desk
-def history(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> None:
+def history(desk: Desk, *, execution: str, flow: str | None, unmasked: bool, as_json: bool) -> None:
     """Show what happened to an execution, in order."""
     known = desk.execution(execution, flow)
-    facts, lines = queries.history(desk.database, known)
+    secret = secrets_unless(unmasked, desk)
+    facts, found = inspection.history(desk.database, desk.known, known)
+    lines = [{**line, "data": masked(line["data"], secret)} for line in found]
     if as_json:
-        output.document({**of_facts(facts), "history": [_of_line(line) for line in lines]})
+        told = [documents.of_line(line) for line in lines]
+        output.document({**of_facts(facts), "history": told})
         return
     output.table(
         ["no", "at", "what", "step", "by", "detail"],
@@ -123,7 +135,7 @@ def history(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> N
                 line["position"],
                 line["at"],
                 line["kind"],
-                _place(line),
+                documents.place_of(line),
                 line["actor"],
                 output.shortened(_detail(line["data"]), _CELL),
             ]
@@ -131,6 +143,7 @@ def history(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> N
         ],
         right=["no"],
     )
+    _tell_masked(lines != found)
 
 
 @click.command()
@@ -140,13 +153,15 @@ def history(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> N
 @pass_desk
 def explain(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> None:
     """Tell why an execution does not move, and what moves it next."""
-    found = inspection.explain(desk.database, desk.known, desk.execution(execution, flow))
+    known = desk.execution(execution, flow)
+    secret = desk.settings.masked
+    found = inspection.explain(desk.database, desk.known, known, masked=secret)
     if as_json:
         output.document(
             {
                 **of_facts(found.facts),
-                "answer": _of_answer(found.whole),
-                "steps": [_of_answer(answer) for answer in found.steps],
+                "answer": documents.of_answer(found.whole),
+                "steps": [documents.of_answer(answer) for answer in found.steps],
                 "more": found.more,
             }
         )
@@ -159,117 +174,6 @@ def explain(desk: Desk, *, execution: str, flow: str | None, as_json: bool) -> N
         output.say(f"    next: {_next(answer)}", "dim")
     if found.more:
         output.say(f"  and {output.counted(found.more, 'further step')}")
-
-
-# -- documents -------------------------------------------------------------------------------------
-
-
-def of_facts(facts: ExecutionFacts) -> dict[str, Any]:
-    """Return an execution's row as every command prints it."""
-    return {
-        "id": facts.id,
-        "flow": facts.flow,
-        "version": facts.version,
-        "key": facts.key,
-        "status": facts.status,
-        "paused": facts.paused,
-        "started": facts.started,
-        "finished": facts.finished,
-        "failed": facts.failed,
-        "reruns": facts.reruns,
-        "created_at": facts.created_at,
-        "finished_at": facts.finished_at,
-    }
-
-
-def of_found(found: Found) -> dict[str, Any]:
-    """Return an execution that was looked for, with its duration and its first error."""
-    error = None
-    if found.deadline is not None:
-        message = queries.passed(found.deadline)
-        error = {"step": None, "kind": "DeadlinePassed", "message": message}
-    elif found.failed_step is not None:
-        error = {
-            "step": places.text_of(found.failed_step, found.failed_scope or ""),
-            "kind": (found.error or {}).get("kind"),
-            "message": (found.error or {}).get("message"),
-        }
-    return {**of_facts(found.facts), "seconds": found.seconds, "error": error}
-
-
-def _of_portrait(seen: Portrait) -> dict[str, Any]:
-    return {
-        **of_facts(seen.facts),
-        "seconds": seen.seconds,
-        "input": seen.input,
-        "result": seen.result,
-        "deadline": seen.deadline,
-        "passed_deadline": seen.passed_deadline,
-        "nodes": [
-            {
-                "node": node.path,
-                "counts": node.counts,
-                "attempts": node.attempts,
-                "seconds": node.seconds,
-            }
-            for node in seen.nodes
-        ],
-        "steps": [_of_step(step) for step in seen.steps],
-    }
-
-
-def _of_step(step: StepSituation) -> dict[str, Any]:
-    return {
-        "step": places.text_of(step.address.name, step.address.scope),
-        "run": step.address.run,
-        "id": step.address.id,
-        "status": step.status,
-        "queue": step.queue,
-        "attempt": step.attempt,
-        "deaths": step.deaths,
-        "counter_updated": step.counter_updated,
-        "message_sent": step.sent >= step.dispatch,
-        "began_at": step.began_at,
-        "ended_at": step.ended_at,
-        "seconds": _seconds(step),
-        "due_at": step.due_at,
-        "closed_by": step.closed_by,
-        "error": step.error,
-    }
-
-
-def _of_step_portrait(execution: UUID, found: StepPortrait) -> dict[str, Any]:
-    return {
-        "execution": execution,
-        **_of_step(found.step),
-        "output": found.output,
-        "progress": found.step.progress,
-        "worker": None if found.step.holder is None else found.step.holder.id,
-        "earlier": [_of_step(step) for step in found.earlier],
-    }
-
-
-def _of_line(line: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "position": line["position"],
-        "at": line["at"],
-        "kind": line["kind"],
-        "step": _place(line),
-        "run": line["run"],
-        "actor": line["actor"],
-        "data": line["data"],
-    }
-
-
-def _of_answer(answer: Answer) -> dict[str, Any]:
-    return {
-        "code": answer.code,
-        "step": answer.step,
-        "why": answer.why,
-        "next": answer.next,
-        "command": None if answer.command is None else f"orchestrator {answer.command}",
-        "until": answer.until,
-    }
 
 
 # -- drawings --------------------------------------------------------------------------------------
@@ -304,7 +208,7 @@ def _draw_portrait(seen: Portrait) -> None:
     facts = seen.facts
     counts = f"{facts.finished} of {facts.started} ended"
     failed = f", {facts.failed} failed" if facts.failed else ""
-    active = sorted({step.address.name for step in seen.steps if step.ended_no is None})
+    active = sorted({step.row.address.name for step in seen.steps if step.row.ended_no is None})
     output.pairs(
         {
             "execution": facts.id,
@@ -329,7 +233,7 @@ def _draw_portrait(seen: Portrait) -> None:
             [
                 [
                     node.path,
-                    ", ".join(f"{count} {status}" for status, count in node.counts.items()),
+                    ", ".join(f"{count} {state}" for state, count in node.states.items()),
                     node.attempts,
                     output.duration(node.seconds),
                 ]
@@ -339,15 +243,15 @@ def _draw_portrait(seen: Portrait) -> None:
         )
         output.say("")
     output.table(
-        ["step", "status", "attempt", "began", "took", "error"],
+        ["step", "status", "attempt", "began", "took", "note"],
         [
             [
-                places.text_of(step.address.name, step.address.scope),
-                step.status,
-                step.attempt,
-                step.began_at,
-                output.duration(_seconds(step)),
-                output.shortened(_error(step), _CELL),
+                places.text_of(step.row.address.name, step.row.address.scope),
+                step.state,
+                step.runs or None,
+                step.row.began_at,
+                output.duration(documents.seconds_of(step)),
+                _note(step),
             ]
             for step in seen.steps
         ],
@@ -365,31 +269,47 @@ def _draw_portrait(seen: Portrait) -> None:
 
 def _draw_step(found: StepPortrait) -> None:
     step = found.step
-    error = step.error or {}
-    holder = step.holder
+    row, holder = step.row, step.row.holder
+    error = row.error or {}
     output.pairs(
         {
-            "step": places.text_of(step.address.name, step.address.scope),
-            "run": step.address.run or None,
-            "id": step.address.id,
-            "status": step.status,
-            "attempt": step.attempt,
-            "deaths": step.deaths or None,
-            "queue": step.queue,
-            "worker": None if holder is None else f"{holder.pid} on {holder.host}",
-            "began": None if step.began_at is None else output.moment(step.began_at),
-            "took": output.duration(_seconds(step)),
-            "due": None if step.due_at is None else output.moment(step.due_at),
-            "progress": None if step.progress is None else _told(step.progress),
+            "step": places.text_of(row.address.name, row.address.scope),
+            "run": row.address.run or None,
+            "id": row.address.id,
+            "status": step.state,
+            "waits": None if step.wait is None else step.wait.words,
+            "attempt": step.runs or None,
+            "deaths": row.deaths or None,
+            "queue": row.queue,
+            "worker": None if holder is None or step.wait else f"{holder.pid} on {holder.host}",
+            "began": None if row.began_at is None else output.moment(row.began_at),
+            "took": output.duration(documents.seconds_of(step)),
+            "due": None if row.due_at is None or step.wait else output.moment(row.due_at),
+            "progress": None if row.progress is None else _told(row.progress),
             "output": None if found.output is None else output.shortened(_told(found.output), 4000),
             "error": _error(step) or None,
-            "earlier runs": ", ".join(f"{one.address.run}: {one.status}" for one in found.earlier)
+            "note": step.absorption,
+            "earlier runs": ", ".join(
+                f"{one.row.address.run}: {one.state}" for one in found.earlier
+            )
             or None,
         }
     )
     if error.get("traceback"):
         output.say("")
         output.say(str(error["traceback"]).rstrip())
+
+
+def _step_without(found: StepPortrait, secret: tuple[str, ...]) -> StepPortrait:
+    """Return a step in whose values nothing is left that is secret by its name."""
+    row = found.step.row
+    shown = replace(row, progress=masked(row.progress, secret))
+    return replace(found, step=replace(found.step, row=shown), output=masked(found.output, secret))
+
+
+def _tell_masked(is_masked: bool) -> None:
+    if is_masked:
+        output.say(f"{MASK} stands for what is secret by its name; --unmasked shows it.", "dim")
 
 
 def _named(facts: ExecutionFacts) -> str:
@@ -404,12 +324,18 @@ def _next(answer: Answer) -> str:
     return f"{answer.next}{until}{command}"
 
 
-def _place(line: Mapping[str, Any]) -> str | None:
-    return None if line["name"] is None else places.text_of(line["name"], line["scope"] or "")
+def _note(step: Standing) -> str:
+    """Return what a step run waits for, and the error of its last attempt."""
+    waits = "" if step.wait is None else step.wait.words
+    error = output.shortened(_error(step), _CELL)
+    told = "; ".join(part for part in (waits, error) if part)
+    if step.absorption is None:
+        return told
+    return f"{told} ({step.absorption})" if told else step.absorption
 
 
-def _error(step: StepSituation) -> str:
-    error = step.error or {}
+def _error(step: Standing) -> str:
+    error = step.row.error or {}
     return f"{error.get('kind')}: {error.get('message')}" if error else ""
 
 
@@ -421,14 +347,8 @@ def _detail(data: Any) -> str:
     error = data.get("error")
     if not isinstance(error, dict):
         return _told(rest) if rest else ""
-    attempt = f" (attempt {data['attempt']})" if data.get("attempt", 1) != 1 else ""
+    attempt = f" (attempt {data['attempt']})" if data.get("attempt", 1) > 1 else ""
     return f"{error.get('kind')}: {error.get('message')}{attempt}"
-
-
-def _seconds(step: StepSituation) -> float | None:
-    if step.began_at is None or step.ended_at is None:
-        return None
-    return max(0.0, (step.ended_at - step.began_at).total_seconds())
 
 
 def _told(value: Any) -> str:

@@ -8,10 +8,10 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
+from orchestrator.cli.documents import of_facts
 from orchestrator.cli.parameters import Json
-from orchestrator.cli.reading import of_facts
 from orchestrator.errors import InvalidInput
-from orchestrator.runtime import queries
+from orchestrator.runtime import edits, queries
 
 
 @click.command()
@@ -33,6 +33,7 @@ def start(
             f"the modules hold version {flow.definition.version!r} of flow {name!r}, not "
             f"{version!r}: deploy that one, or leave --version out"
         )
+    edits.refuse_masked(document, desk.settings, "the input")
     handle = desk.orchestrator.start_document(flow, document or {}, key=key)
     if as_json:
         output.document(
@@ -71,6 +72,7 @@ def send(
 ) -> None:
     """Send an event to an execution that waits for it, or will."""
     known = desk.execution(execution, flow)
+    edits.refuse_masked(data, desk.settings, f"the data of {event}")
     desk.orchestrator.send(known, event, data, key=key, from_json=True, actor=actor)
     if as_json:
         facts = queries.facts(desk.database, known)

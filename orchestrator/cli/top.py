@@ -13,8 +13,8 @@ from rich.text import Text
 
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.cli.documents import of_found
 from orchestrator.cli.parameters import Duration
-from orchestrator.cli.reading import of_found
 from orchestrator.runtime import overview, places, queries
 from orchestrator.runtime.overview import Overview
 from orchestrator.store.search import Found

@@ -10,11 +10,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator import codec
+from orchestrator import codec, masking
 from orchestrator.codec import JSON
 from orchestrator.errors import InvalidInput
 from orchestrator.flow import functions, planning
-from orchestrator.flow.graph import StepNode
+from orchestrator.flow import scope as scopes
+from orchestrator.flow.authoring import Flow
+from orchestrator.flow.graph import CallNode, SignalNode, StepNode
 from orchestrator.records import StepAddress
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.settings import Settings
@@ -34,6 +36,7 @@ def parameters(
             f"flow {flow!r}: the input is a {type(changes).__name__}, expected an object by "
             "parameter name"
         )
+    refuse_masked(changes, settings, "the input")
     if not changes:
         raise InvalidInput(f"flow {flow!r}: the new input changes nothing; it has {_listed(known)}")
     hints = _hints_of_flow(catalogue, registered)
@@ -55,31 +58,66 @@ def output(
     value: JSON,
     settings: Settings,
 ) -> JSON:
-    """Return what stands for the output of a step, encoded.
+    """Return what stands for the output of a step, a signal or a child execution, encoded.
 
     Raises:
-        InvalidInput: it does not fit the annotation of the step's result, or is too large.
+        InvalidInput: it does not fit the annotation of the result, or is too large.
     """
     what = f"the output of step {address.name!r}"
-    node = planning.level(registered.graph, address.scope).node(address.name)
-    annotation = None
-    if isinstance(node, StepNode) and node.function in catalogue.functions:
-        annotation = catalogue.functions[node.function].hints.get("return")
-    encoded = _checked(value, annotation, what)
+    refuse_masked(value, settings, what)
+    encoded = _checked(value, _hint_of_output(catalogue, registered, address, value), what)
     _refuse_large(encoded, settings.max_result_bytes, what)
     return encoded
+
+
+def refuse_masked(value: object, settings: Settings, what: str, command: str = "show") -> None:
+    """Refuse a value that was copied from where what is secret is masked.
+
+    Args:
+        command: what shows it whole, with ``--unmasked``.
+
+    Raises:
+        InvalidInput: it would put the mask in the place of a secret.
+    """
+    if masking.holds_mask(value, settings.masked):
+        raise InvalidInput(
+            f"{what} holds masked values ({masking.MASK}), which would replace the real ones: take "
+            f"it from `orchestrator {command} --unmasked`"
+        )
 
 
 def _checked(value: JSON, annotation: Any, what: str) -> JSON:
     return codec.encode(codec.decode(value, annotation, where=what), where=what)
 
 
+def _hint_of_output(
+    catalogue: Catalogue, registered: Registered, address: StepAddress, value: JSON
+) -> Any:
+    """Return the annotation of what a node comes to, as far as this process has the code."""
+    match planning.level(registered.graph, address.scope).node(address.name):
+        case StepNode(function=function) if function in catalogue.functions:
+            return catalogue.functions[function].hints.get("return")
+        case SignalNode(default=default):
+            flow = _same_flow(catalogue, registered)
+            if flow is None or (default is not None and default.value == value):
+                return None  # the default may be of another type than the event
+            return flow.signals.get(scopes.options_path(address.name, address.scope))
+        case CallNode(flow=called) if called in catalogue.flows:
+            return catalogue.flows[called].hints.get("return")
+    return None
+
+
 def _hints_of_flow(catalogue: Catalogue, registered: Registered) -> Mapping[str, Any]:
-    """Return the annotations of a flow that this process has, if it is the same as the stored."""
+    flow = _same_flow(catalogue, registered)
+    return {} if flow is None else flow.hints
+
+
+def _same_flow(catalogue: Catalogue, registered: Registered) -> Flow[..., Any] | None:
+    """Return the flow of a definition if this process has it, and as it is stored."""
     flow = catalogue.flows.get(registered.flow)
     if flow is None or flow.definition.fingerprint != registered.definition.fingerprint:
-        return {}
-    return flow.hints
+        return None
+    return flow
 
 
 def _refuse_large(value: JSON, limit: int, what: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts
-from orchestrator.runtime import queries
+from orchestrator.runtime import queries, standing
 from orchestrator.runtime.answers import Answer, Situation, when
 from orchestrator.runtime.step_answers import of_step, place_of
 from orchestrator.store.situation import StepSituation
@@ -123,7 +123,9 @@ def _running(
             "an operator resumes it",
             f"resume {situation.facts.id}",
         )
-    moving = [answer for answer in answers if answer.code == "running"]
+    at_work = [pair for pair in zip(rows, answers, strict=True) if pair[1].code == "running"]
+    lost = [row for row, _ in at_work if standing.has_lost(row)]
+    moving = [answer for row, answer in at_work if not standing.has_lost(row)]
     if moving:
         names = _listed([answer.step or "" for answer in moving])
         return _whole("moving", f"it is moving: {names} {_run(moving)}", "nothing is to be done")
@@ -137,11 +139,25 @@ def _running(
                 first.command,
                 until=first.until,
             )
+    if lost:
+        return _losers(lost)
     return _whole(
         "nothing-open",
         "no step of it is open: its rows contradict its counters",
         "`orchestrator doctor --rows` says more",
         "doctor --rows",
+    )
+
+
+def _losers(rows: Sequence[StepSituation]) -> Answer:
+    """Tell that what lost still runs: it is counted at its end."""
+    names = _listed([place_of(row) for row in rows])
+    merges = _listed(sorted({row.absorbed_by for row in rows if row.absorbed_by}))
+    return _whole(
+        "loser-awaited",
+        f"it waits for the end of {names}, which lost to others at {merges} and still {_run(rows)}",
+        "it goes on when the body notices that it is asked to stop, or ends by itself",
+        until=max((row.lease_until for row in rows if row.lease_until), default=None),
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orchestrator import masking
 from orchestrator.codec import JSON
 from orchestrator.errors import Conflict, NotFound, OrchestratorError
+from orchestrator.flow import scope as scopes
 from orchestrator.flow.functions import near_miss
 from orchestrator.flow.graph import Graph
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts
-from orchestrator.runtime import explaining, places, queries, step_answers
+from orchestrator.runtime import explaining, places, queries, standing, step_answers
 from orchestrator.runtime.answers import Situation
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.explaining import Explanation
+from orchestrator.runtime.standing import Standing
 from orchestrator.store import events, search
 from orchestrator.store import situation as store
 from orchestrator.store.database import Database
@@ -50,16 +54,16 @@ class Portrait:
     deadline: datetime | None
     passed_deadline: str | None
     nodes: tuple[StepTally, ...]
-    steps: tuple[StepSituation, ...]
+    steps: tuple[Standing, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPortrait:
     """A step run with its output, and the earlier runs of the same place."""
 
-    step: StepSituation
+    step: Standing
     output: JSON
-    earlier: tuple[StepSituation, ...]
+    earlier: tuple[Standing, ...]
 
 
 def portrait(
@@ -78,6 +82,8 @@ def portrait(
         except Conflict:  # it was opened again, or has expired, meanwhile
             facts = queries.facts(database, execution_id)
     now = database.run_calm(store.now)
+    graph = graph_of(database, catalogue, facts)
+    rows = database.run_calm(store.steps, execution_id, statuses=_CURRENT, limit=limit)
     return Portrait(
         facts=facts,
         seconds=max(0.0, ((facts.finished_at or now) - facts.created_at).total_seconds()),
@@ -85,19 +91,24 @@ def portrait(
         result=result,
         deadline=database.run(events.deadline, execution_id) if facts.finished_at is None else None,
         passed_deadline=_passed_deadline(database, facts),
-        nodes=tuple(database.run_calm(store.tally, execution_id)),
-        steps=tuple(database.run_calm(store.steps, execution_id, statuses=_CURRENT, limit=limit)),
+        nodes=tuple(
+            node if standing.has_body(node.path, graph) else replace(node, attempts=0)
+            for node in database.run_calm(store.tally, execution_id)
+        ),
+        steps=tuple(standing.standing(row, graph, now) for row in rows),
     )
 
 
-def step_portrait(database: Database, execution_id: UUID, place: str) -> StepPortrait:
+def step_portrait(
+    database: Database, catalogue: Catalogue, execution_id: UUID, place: str
+) -> StepPortrait:
     """Return the newest run of a step with its output.
 
     Raises:
         NotFound: no such execution or step.
         InvalidInput: ``place`` is no place of a step.
     """
-    queries.facts(database, execution_id)
+    facts = queries.facts(database, execution_id)
     where = places.read(place)
     runs = database.run_calm(
         store.steps, execution_id, statuses=frozenset(StepStatus), limit=1000, places=[where]
@@ -105,18 +116,37 @@ def step_portrait(database: Database, execution_id: UUID, place: str) -> StepPor
     if not runs:
         raise _no_step(database, execution_id, place)
     runs.sort(key=lambda row: row.address.run, reverse=True)
-    newest, *earlier = runs
-    output: Any = database.run_calm(store.output_of, newest.address)
+    graph, now = graph_of(database, catalogue, facts), database.run_calm(store.now)
+    newest, *earlier = (standing.standing(row, graph, now) for row in runs)
+    output: Any = database.run_calm(store.output_of, newest.row.address)
     return StepPortrait(step=newest, output=output, earlier=tuple(earlier))
 
 
-def explain(database: Database, catalogue: Catalogue, execution_id: UUID) -> Explanation:
-    """Answer why an execution does not move and what moves it next.
+def history(
+    database: Database, catalogue: Catalogue, execution_id: UUID
+) -> tuple[ExecutionFacts, list[dict[str, Any]]]:
+    """Return an execution with what happened to it, in order; its attempts are runs of a body.
 
     Raises:
         NotFound: no such execution.
     """
-    return explaining.explain(_situation(database, catalogue, execution_id))
+    facts, lines = queries.history(database, execution_id)
+    graph = graph_of(database, catalogue, facts)
+    return facts, [_with_runs(line, graph) for line in lines]
+
+
+def explain(
+    database: Database, catalogue: Catalogue, execution_id: UUID, *, masked: Iterable[str] = ()
+) -> Explanation:
+    """Answer why an execution does not move and what moves it next.
+
+    Args:
+        masked: names of what is secret in what steps tell of their progress.
+
+    Raises:
+        NotFound: no such execution.
+    """
+    return explaining.explain(_situation(database, catalogue, execution_id, masked))
 
 
 def graph_of(database: Database, catalogue: Catalogue, facts: ExecutionFacts) -> Graph | None:
@@ -151,7 +181,7 @@ def drawn(
     if graph is None:
         raise NotFound(f"the graph of execution {execution_id} was stored by a later release")
     states = {
-        node.path: next(status for status in store.BY_URGENCY if status in node.counts)
+        node.path: next(status for status in store.BY_URGENCY if status in node.states)
         for node in database.run_calm(store.tally, execution_id)
         if node.counts.keys() != {str(StepStatus.SUPERSEDED)}
     }
@@ -159,7 +189,9 @@ def drawn(
     return graph, f"{facts.flow}{key}: {facts.status}", states
 
 
-def _situation(database: Database, catalogue: Catalogue, execution_id: UUID) -> Situation:
+def _situation(
+    database: Database, catalogue: Catalogue, execution_id: UUID, masked: Iterable[str]
+) -> Situation:
     facts = queries.facts(database, execution_id)
     graph = graph_of(database, catalogue, facts)
     rows = database.run_calm(
@@ -170,7 +202,9 @@ def _situation(database: Database, catalogue: Catalogue, execution_id: UUID) -> 
     return Situation(
         facts=facts,
         now=database.run_calm(store.now),
-        steps=tuple(rows[:_EXPLAINED]),
+        steps=tuple(
+            replace(row, progress=masking.masked(row.progress, masked)) for row in rows[:_EXPLAINED]
+        ),
         more=max(0, total - _EXPLAINED),
         arrived=_arrived(database, rows[:_EXPLAINED], graph),
         workers=tuple(database.run_calm(store.living)),
@@ -213,6 +247,18 @@ def _registered(
         return database.run(catalogue.definition, facts.definition_id)
     except OrchestratorError:  # a later release wrote it
         return None
+
+
+def _with_runs(line: dict[str, Any], graph: Graph | None) -> dict[str, Any]:
+    """Return a line of history in which a claim that ran no body counts as no attempt."""
+    data = line["data"]
+    if not isinstance(data, dict) or "attempt" not in data:
+        return line
+    attempt = data["attempt"] - (line["kind"] == f"step {StepStatus.SKIPPED}")
+    name, scope = line["name"] or data.get("name"), line["scope"] or data.get("scope") or ""
+    if name is not None and not standing.has_body(scopes.options_path(name, scope), graph):
+        attempt = 0
+    return {**line, "data": {**data, "attempt": max(0, attempt)}}
 
 
 def _no_step(database: Database, execution_id: UUID, place: str) -> NotFound:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from orchestrator.errors import NotFound
 from orchestrator.flow import planning
-from orchestrator.flow.graph import (
-    CallNode,
-    Graph,
-    MergeNode,
-    Node,
-    SignalNode,
-    SleepNode,
-    StepNode,
-)
+from orchestrator.flow.graph import CallNode, Graph, MergeNode, SignalNode, SleepNode, StepNode
 from orchestrator.lifecycle import StepStatus
-from orchestrator.runtime import places
+from orchestrator.runtime import places, standing
 from orchestrator.runtime.answers import Answer, Situation, clock, when
 from orchestrator.store.situation import StepSituation
 
@@ -24,9 +15,6 @@ _S = StepStatus
 
 #: A row that should have been looked at so long ago was looked at by nobody.
 UNSWEPT_AFTER = timedelta(seconds=30)
-
-#: What has no end is parked until this year.
-ENDLESS = 9999
 
 
 def of_step(row: StepSituation, situation: Situation, *, paused: bool) -> Answer:
@@ -56,9 +44,10 @@ def _of_failed(row: StepSituation, situation: Situation) -> Answer:
             "an operator finds out why, then retries it",
             command,
         )
-    attempts = f"after {row.attempt} attempts" if row.attempt > 1 else "at its first attempt"
+    runs = standing.body_runs(row, situation.graph)
+    attempts = {0: "", 1: " at its first attempt"}.get(runs, f" after {runs} attempts")
     next_ = "an operator retries it, with another input if need be, or skips or completes it"
-    return _about(row, "failed", f"failed {attempts}: {_error(row)}", next_, command)
+    return _about(row, "failed", f"failed{attempts}: {_error(row)}", next_, command)
 
 
 def _of_running(row: StepSituation, situation: Situation) -> Answer:
@@ -77,6 +66,9 @@ def _of_running(row: StepSituation, situation: Situation) -> Answer:
     asked = ", and is asked to stop" if row.cancel_asked else ""
     attempt = f"attempt {row.attempt}, " if row.attempt > 1 else ""
     progress = f", progress {row.progress}" if row.progress is not None else ""
+    if row.absorbed_by is not None:
+        taken = standing.absorption(row.address, row.absorbed_by, situation.graph)
+        asked = f"{asked}: {taken}"
     return _about(
         row,
         "running",
@@ -88,16 +80,15 @@ def _of_running(row: StepSituation, situation: Situation) -> Answer:
 
 def _of_waiting(row: StepSituation, situation: Situation) -> Answer:
     if row.items is not None:
-        per_item = max(1, (row.wanted or 0) // max(1, row.items))
-        done = (row.live or 0) // per_item
+        done, count = standing.items_ended(row)
         return _about(
             row,
             "items-open",
-            f"waits for its items: {done} of {row.items} have ended",
+            f"waits for its items: {done} of {count} have ended",
             "it goes on with the end of the last item",
         )
     missing = _missing(row, situation)
-    if isinstance(_node(row, situation.graph), MergeNode):
+    if isinstance(standing.node_of(row.address, situation.graph), MergeNode):
         names = f" ({', '.join(missing)})" if missing else ""
         return _about(
             row,
@@ -150,9 +141,9 @@ def _of_ready(row: StepSituation, situation: Situation) -> Answer:
 
 def _of_parked(row: StepSituation, situation: Situation) -> Answer | None:
     """Tell of a signal, a sleep or a child execution that is waited for."""
-    over = row.until_at if row.until_at is not None and row.until_at.year < ENDLESS else None
+    over = standing.wait_over(row)
     within = f" until {over:%Y-%m-%d %H:%M:%S} UTC" if over is not None else ""
-    match _node(row, situation.graph):
+    match standing.node_of(row.address, situation.graph):
         case SignalNode(signal=signal):
             next_ = f"somebody sends the event {signal!r}" + (", or its time is over" * bool(over))
             command = f"send {situation.facts.id} {signal}"
@@ -261,24 +252,15 @@ def _missing(row: StepSituation, situation: Situation) -> list[str]:
 
 def waited_for(row: StepSituation, graph: Graph | None) -> tuple[str, ...]:
     """Return the names of the nodes that a row's node waits for, in its own scope."""
-    node = _node(row, graph)
+    node = standing.node_of(row.address, graph)
     if node is None or graph is None:
         return ()
     return planning.level(graph, row.address.scope).dependencies(node.name)
 
 
 def _function(row: StepSituation, situation: Situation) -> str | None:
-    node = _node(row, situation.graph)
+    node = standing.node_of(row.address, situation.graph)
     return node.function if isinstance(node, StepNode) else None
-
-
-def _node(row: StepSituation, graph: Graph | None) -> Node | None:
-    if graph is None:
-        return None
-    try:
-        return planning.level(graph, row.address.scope).node(row.address.name)
-    except NotFound:
-        return None
 
 
 def _about(

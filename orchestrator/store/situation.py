@@ -100,14 +100,27 @@ class StepTally:
 
     Attributes:
         path: the node's name with the names of the eaches around it, as in ``folder/parse``.
+        counts: how many rows have a status.
+        later: how many of the ready ones wait for a moment, a signal or a child.
         attempts: the most that one row has taken.
         seconds: from the first begin to the last end.
     """
 
     path: str
     counts: dict[str, int]
+    later: int
     attempts: int
     seconds: float | None
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many rows read so: ready rows that wait for something are waiting."""
+        found = dict(self.counts)
+        ready, waiting = str(StepStatus.READY), str(StepStatus.WAITING)
+        if self.later:
+            found[waiting] = found.get(waiting, 0) + self.later
+            found[ready] -= self.later
+        return {status: count for status, count in found.items() if count}
 
 
 def now(connection: CoreConnection) -> datetime:
@@ -150,11 +163,14 @@ def tally(connection: CoreConnection, execution_id: UUID) -> list[StepTally]:
     """Return the rows of an execution summed by node, in the order in which they began."""
     eaches = func.regexp_replace(_steps.c.scope, r"\[[0-9]+\]", "", "g")
     path = func.ltrim(eaches.concat("/").concat(_steps.c.name), "/").label("path")
+    is_ready = _steps.c.status == str(StepStatus.READY)
+    later = is_ready & (_steps.c.due_at > func.orchestrator.now())
     query = (
         select(
             path,
             _steps.c.status,
             func.count().label("rows"),
+            func.count().filter(later).label("later"),
             func.max(_steps.c.attempt).label("attempts"),
             func.min(_steps.c.began_at).label("began"),
             func.max(_steps.c.ended_at).label("ended"),
@@ -163,6 +179,7 @@ def tally(connection: CoreConnection, execution_id: UUID) -> list[StepTally]:
         .group_by(path, _steps.c.status)
     )
     rows = connection.execute(query).mappings().all()
+    skipped = str(StepStatus.SKIPPED)
     summed: dict[str, list[RowMapping]] = {}
     for row in sorted(rows, key=lambda row: (row["began"] is None, row["began"], row["path"])):
         summed.setdefault(row["path"], []).append(row)
@@ -170,7 +187,9 @@ def tally(connection: CoreConnection, execution_id: UUID) -> list[StepTally]:
         StepTally(
             path=name,
             counts={row["status"]: row["rows"] for row in found},
-            attempts=max(row["attempts"] for row in found),
+            later=sum(row["later"] for row in found),
+            # the claim that finds out that a step is skipped runs no body
+            attempts=max(row["attempts"] - (row["status"] == skipped) for row in found),
             seconds=_seconds(
                 [row["began"] for row in found if row["began"] is not None],
                 [row["ended"] for row in found if row["ended"] is not None],

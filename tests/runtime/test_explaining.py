@@ -185,13 +185,26 @@ def test_each_open_step_says_what_it_waits_for(
     assert (answer.code, answer.command) == (code, command)
     assert words in answer.why
     assert answer.next
-    assert found.whole.code in {code, "moving"}, "the whole waits for what its step waits for"
+    of_running = {"moving", "loser-awaited"}
+    assert found.whole.code in {code, *of_running}, "the whole waits for what its step waits for"
 
 
 def test_without_any_worker_that_is_said() -> None:
     found = told(sent(), workers=[])
 
     assert (found.whole.code, found.whole.command) == ("no-worker", "worker")
+
+
+def test_a_loser_that_runs_is_waited_for_when_nothing_else_is_to_be_done() -> None:
+    loser = running(cancel_asked=True, absorbed_by="best")
+    signal = row("approval", StepStatus.READY, due_at=LATER, until_at=LATER)
+    gone = running(cancel_asked=True, absorbed_by="best", holder=GONE)
+
+    assert told(loser).whole.code == "loser-awaited"
+    assert "charge, which lost to others at best and still runs" in told(loser).whole.why
+    assert "best has what it wanted without it" in told(loser).steps[0].why
+    assert told(loser, signal).whole.code == "signal-awaited"
+    assert told(gone).whole.code == "orphaned"
 
 
 @pytest.mark.parametrize(

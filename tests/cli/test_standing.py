@@ -1,0 +1,202 @@
+"""How step runs read in ``show``: what parked ones wait for, and how often a body ran."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Terminal
+from tests.runtime import chosen_flows, flows, hard_flows
+from tests.runtime.lab import Lab
+
+
+def steps(terminal: Terminal, execution: str) -> dict[str, dict[str, Any]]:
+    return {step["step"]: step for step in terminal.json("show", execution)["steps"]}
+
+
+def test_a_step_that_waits_for_a_signal_reads_so(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.impatient, 1, key="o-1")
+    lab.drain()
+
+    waiting = steps(terminal, "o-1")["manager_ok"]
+    text = terminal("show", "o-1")
+
+    assert (waiting["status"], waiting["state"]) == ("ready", "waiting")
+    waits = waiting["waits_for"]
+    assert (waits["kind"], waits["signal"]) == ("signal", "manager_ok")
+    until = waits["until"][:19].replace("T", " ")
+    assert f"for signal manager_ok until {until} UTC" in text
+    assert " ready " not in text
+    one = terminal("show", "o-1", "--step", "manager_ok")
+    assert "status  waiting" in one
+    assert "waits   for signal manager_ok until" in one
+
+
+def test_a_signal_without_an_end_is_waited_for_without_a_time(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.patient, 1, key="o-1")
+    lab.drain()
+
+    waits = steps(terminal, "o-1")["manager_ok"]["waits_for"]
+
+    assert waits == {
+        "kind": "signal",
+        "words": "for signal manager_ok",
+        "signal": "manager_ok",
+        "execution": None,
+        "until": None,
+        "done": None,
+        "of": None,
+    }
+
+
+def test_a_sleep_reads_as_waiting_until_its_end(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.rested, 1, key="o-1")
+    lab.drain()
+
+    sleeping = steps(terminal, "o-1")["sleep"]
+
+    assert (sleeping["state"], sleeping["waits_for"]["kind"]) == ("waiting", "time")
+    assert sleeping["waits_for"]["words"].startswith("until ")
+    lab.advance(seconds=3 * 86400 + 1)
+    assert steps(terminal, "o-1")["sleep"]["state"] == "ready", "it is due, and nobody sleeps"
+
+
+def test_a_call_reads_as_waiting_for_its_child(terminal: Terminal, lab: Lab) -> None:
+    handle = lab.start(chosen_flows.parent, 2, key="o-1")
+    lab.worker().deliver()
+    child = lab.row(handle, "child")["child"]
+
+    calling = steps(terminal, "o-1")["child"]
+
+    assert (calling["state"], calling["waits_for"]["execution"]) == ("waiting", str(child))
+    assert f"for execution {child}" in terminal("show", "o-1")
+
+
+def test_a_fan_out_reads_as_waiting_for_its_items(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.tolerant, 4, key="o-1")
+    worker = lab.worker()
+    worker.deliver()
+    worker.deliver()
+
+    [waiting] = [s for s in steps(terminal, "o-1").values() if s["status"] == "waiting"]
+
+    done = waiting["waits_for"]["done"]
+    assert 0 < done < 4
+    assert waiting["waits_for"]["words"] == f"for its items {done}/4"
+    assert f"for its items {done}/4" in terminal("show", "o-1")
+
+
+def test_a_merge_and_a_join_tell_how_much_they_have(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.two_of_three, 1, key="o-1")
+    lab.worker().deliver()
+    lab.start(flows.diamond, 1, key="o-2")
+    lab.worker().deliver(lab.mail.pop())
+
+    merge, join = steps(terminal, "o-1")["first_n"], steps(terminal, "o-2")["add"]
+
+    assert merge["waits_for"]["words"] == "for its first values 1/2"
+    assert join["waits_for"]["words"] == "for steps before it 1/2"
+
+
+def test_a_retry_that_is_not_due_reads_as_waiting(terminal: Terminal, lab: Lab) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    flows.behave["shaky"] = fail
+    lab.start(flows.retried, 1, key="o-1")
+    lab.drain()
+
+    shaky = steps(terminal, "o-1")["shaky"]
+
+    assert (shaky["state"], shaky["attempt"]) == ("waiting", 1)
+    assert shaky["waits_for"]["kind"] == "attempt"
+    assert "for attempt 2 at" in terminal("show", "o-1")
+    assert "ValueError: no" in terminal("show", "o-1")
+
+
+def test_the_nodes_of_a_fan_out_are_counted_as_they_stand(terminal: Terminal, lab: Lab) -> None:
+    lab.start(hard_flows.waiting_items, 3, key="o-1")
+    lab.drain()
+
+    nodes = {node["node"]: node for node in terminal.json("show", "o-1")["nodes"]}
+
+    [path] = [path for path in nodes if path.endswith("/number")]
+    assert nodes[path]["counts"] == {"ready": 2, "skipped": 1}
+    assert nodes[path]["states"] == {"waiting": 2, "skipped": 1}
+    assert "2 waiting" in terminal("show", "o-1")
+    assert "2 ready" not in terminal("show", "o-1")
+
+
+def test_a_drawing_shows_what_is_parked_as_waiting(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.patient, 1, key="o-1")
+    lab.drain()
+
+    assert terminal.json("diagram", "o-1")["states"]["manager_ok"] == "waiting"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_attempts_are_runs_of_a_body(terminal: Terminal, lab: Lab, finished: bool) -> None:
+    lab.start(chosen_flows.tolerant, 3, key="o-1")
+    if finished:
+        lab.drain()
+    else:
+        lab.worker().deliver()
+
+    found = terminal.json("show", "o-1")
+
+    attempts = {step["step"]: step["attempt"] for step in found["steps"]}
+    assert attempts["items_of"] == 1
+    assert attempts["fail_if_odd"] == 0, "an each has no body"
+    nodes = {node["node"]: node["attempts"] for node in found["nodes"]}
+    assert nodes["fail_if_odd"] == 0
+    if finished:
+        lines = terminal.json("history", "o-1")["history"]
+        told = {line["step"]: line["data"]["attempt"] for line in lines if line["step"]}
+        assert (told["items_of"], told["fail_if_odd"]) == (1, 0)
+        assert "attempt 2" not in terminal("history", "o-1")
+
+
+def test_a_step_that_was_skipped_has_run_no_body(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.branch, chosen_flows.Order(500, []), key="o-1")
+    lab.drain()
+
+    found = steps(terminal, "o-1")
+
+    assert (found["large"]["attempt"], found["small"]["attempt"]) == (1, 0)
+    assert found["small"]["state"] == "skipped"
+
+
+def test_a_loser_that_still_runs_is_told_as_one(terminal: Terminal, lab: Lab) -> None:
+    lab.start(chosen_flows.race, 1, key="o-1")
+    fast = next(message for message in lab.mail if message.queue != "slow")
+    slow = next(message for message in lab.mail if message.queue == "slow")
+    lab.worker().claim(slow)
+    lab.worker().deliver(fast)
+
+    loser = steps(terminal, "o-1")["small"]
+    answer = terminal.json("explain", "o-1")["answer"]
+
+    assert (loser["state"], loser["absorbed_by"], loser["cancel_asked"]) == (
+        *("running", "first_of"),
+        True,
+    )
+    assert "first_of has what it wanted" in terminal("show", "o-1")
+    assert answer["code"] == "loser-awaited"
+    assert "waits for the end of small, which lost to others at first_of" in answer["why"]
+
+
+def test_a_failure_that_was_taken_says_by_whom(terminal: Terminal, lab: Lab) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    flows.behave["risky"] = fail
+    lab.start(chosen_flows.excused, 1, key="o-1")
+    lab.drain()
+    lab.advance(seconds=2)
+    lab.sweep()
+    lab.drain()
+
+    assert steps(terminal, "o-1")["risky"]["absorbed_by"] == "risky_on_error"
+    text = terminal("show", "o-1")
+    assert "ValueError: no (its handler risky_on_error took it)" in text
