@@ -19,7 +19,7 @@ from orchestrator.flow import planning
 from orchestrator.flow.graph import EachNode
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
 from orchestrator.records import StepAddress, StepFacts, StepMessage
-from orchestrator.runtime import edits, operate, places, record, reports
+from orchestrator.runtime import edits, operate, places, record, reports, standing
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Succeeded
@@ -77,7 +77,7 @@ def complete(
             message
             for row, outcome in zip(rows, outcomes, strict=True)
             for message in _record(
-                connection, catalogue, registered, row.address, outcome, settings=settings
+                connection, catalogue, registered, row, outcome, settings=settings
             )
         ]
         # what was reopened beside these steps is to be sent as well
@@ -122,9 +122,7 @@ def fail(
         detail = {"steps": [_path(row.address)], "reason": reason}
         acts.write(connection, execution_id, "fail", actor, detail, act=act)
         failed = Failed(_error(row, reason, actor))
-        messages = _record(
-            connection, catalogue, registered, row.address, failed, settings=settings
-        )
+        messages = _record(connection, catalogue, registered, row, failed, settings=settings)
     reports.operated(execution_id, "fail", actor)
     return messages
 
@@ -175,7 +173,7 @@ def _success(
     address = row.address
     if row.status is StepStatus.SUCCEEDED:
         raise Conflict(f"step {_path(address)} has succeeded; to run it again, retry from it")
-    if row.status is StepStatus.CANCELLED:
+    if row.status is StepStatus.CANCELLED and not row.absorbed_by:
         raise Conflict(
             f"step {_path(address)} was cut off before it began: retry the execution first"
         )
@@ -197,15 +195,15 @@ def _record(
     connection: Connection,
     catalogue: Catalogue,
     registered: Registered,
-    address: StepAddress,
+    row: StepFacts,
     outcome: Outcome,
     *,
     settings: Settings,
 ) -> list[StepMessage]:
-    operator = UUID(int=secrets.randbits(128))
+    operator, address = UUID(int=secrets.randbits(128)), row.address
     seized = acts.seize(connection, address, holder=operator, lease=settings.lease)
     if seized is None:
-        raise Conflict(f"step {_path(address)} cannot be ended by hand now: it waits for others")
+        raise _over(registered, row)
     if seized.child is not None:  # nobody waits for it any more
         events.tell(connection, seized.child, "cancel", address.execution_id)
     _, answer = record.record_full(
@@ -228,6 +226,24 @@ def _record(
             "step before it was"
         )
     return [*of_ordered(registered, answer.ordered, seized.key), *answer.begun]
+
+
+def _over(registered: Registered, row: StepFacts) -> Conflict:
+    """Return the refusal of a step that is neither ready nor running, also after a reopening."""
+    address = row.address
+    why, cure = "it waits for others", "end those"
+    if row.absorbed_by is not None:
+        taken = standing.absorption(address, row.absorbed_by, registered.graph)
+        word = "failed" if row.status is StepStatus.FAILED else "was cut off before it ended"
+        why = f"it {word}, and {taken}"
+    elif row.status is StepStatus.SKIPPED:
+        why = f"it was skipped ({row.closed_by or 'nobody needed it'})"
+    if row.status in ENDED_STEP:
+        cure = (
+            "what follows went on with that; to run it and what follows again: "
+            f"`orchestrator retry {address.execution_id} --from {_path(address)}`"
+        )
+    return Conflict(f"step {_path(address)} cannot be ended by hand: {why}; {cure}")
 
 
 def _error(row: StepFacts, reason: str, actor: str) -> dict[str, Any]:

@@ -187,7 +187,13 @@ def two_waits(n: int) -> list[str]:
     return [first_of(signal("go", str), large.options(queue="fast")(n)), signal("go", str)]
 
 
+@flow
+def or_none(n: int) -> str:
+    return note(signal("go", bool, within="1h", default="never"))
+
+
 ALL = [
+    or_none,
     *(signal_or_large, call_or_large, waiting_items, calling_items, items_or_large),
     *(merge_of_merges, fired_or_failed, handled_loser, beside_child, branched_items, picky, deep),
     *(named_alike, dashed, for_ages, within_ages, until_then, compared, two_waits),

@@ -14,7 +14,7 @@ from orchestrator.runtime import operate, start
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import commit
 from orchestrator.store.database import Database
-from tests.runtime import chosen_flows, flows
+from tests.runtime import chosen_flows, flows, hard_flows
 from tests.runtime.chosen_flows import Approval
 from tests.runtime.lab import Lab
 from tests.runtime.test_crash_table import attempt_of
@@ -294,6 +294,113 @@ def test_a_signal_that_never_comes_is_completed_by_hand(lab: Lab) -> None:
     lab.drain()
 
     assert handle.result(0) == "noted None"
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize(
+    ("flow", "place", "output"),
+    [
+        (chosen_flows.patient, "manager_ok", {"ok": "perhaps"}),
+        (chosen_flows.patient, "manager_ok", 7),
+        (hard_flows.waiting_items, "waiting_item[0]/number", "seven"),
+        (chosen_flows.parent, "child", "seven"),
+    ],
+)
+def test_what_stands_for_a_signal_or_a_child_must_be_of_its_type(
+    lab: Lab, flow: Any, place: str, output: Any
+) -> None:
+    handle = lab.start(flow, 2)
+    worker = lab.worker()
+    worker.deliver()
+    if place.endswith("number"):
+        lab.drain(worker)
+    name = place.rpartition("/")[2]
+
+    for act in (lab.client.complete, lab.client.skip):
+        with pytest.raises(InvalidInput, match=f"output of step '{name}'"):
+            act(handle.id, place, output=output)
+
+    assert audit(lab, handle) == []
+    lab.sound(handle)
+
+
+def test_the_default_of_a_signal_may_stand_for_it_though_it_is_of_another_type(lab: Lab) -> None:
+    handle = lab.start(hard_flows.or_none, 1)
+    lab.drain()
+
+    with pytest.raises(InvalidInput, match="output of step 'go'"):
+        lab.client.complete(handle.id, "go", output="later")
+    lab.client.complete(handle.id, "go", output="never")
+    lab.drain()
+
+    assert handle.result(0) == "noted never"
+
+
+def test_a_signal_of_a_flow_that_is_not_known_here_is_completed_as_it_is(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.patient, 1)
+    lab.drain()
+
+    without_the_code(lab).complete(handle.id, "manager_ok", output={"ok": False, "by": "ann"})
+    lab.drain()
+
+    assert handle.result(0) == "noted None"
+
+
+def test_a_step_whose_failure_was_taken_is_refused_with_who_took_it(lab: Lab) -> None:
+    flows.behave["risky"] = fail
+    excused = lab.start(chosen_flows.excused, 1)
+    lab.drain()
+    lab.advance(seconds=2)
+    lab.sweep()
+
+    def while_its_handler_runs() -> None:
+        with pytest.raises(Conflict, match=r"its handler risky_on_error took it; .* --from risky"):
+            lab.client.complete(excused.id, "risky", output="x")
+
+    flows.behave["excuse"] = while_its_handler_runs
+    lab.drain()
+    assert excused.result(0) == "noted excused ValueError: the gateway said no"
+
+    tolerant = lab.start(hard_flows.branched_items, 2)
+    worker = lab.worker()
+    while hasty := [message for message in lab.mail if message.queue != "slow"]:
+        lab.mail.remove(hasty[0])
+        worker.deliver(hasty[0])
+    failed = "branched_item[1]/fail_if_odd"
+    with pytest.raises(Conflict, match=r"goes on without the item branched_item\[1\]; .* --from"):
+        lab.client.skip(tolerant.id, failed)
+    assert audit(lab, tolerant) == []
+    lab.sound(tolerant)
+
+
+def test_a_step_that_lost_or_was_skipped_is_refused_with_the_reason(lab: Lab) -> None:
+    race = lab.start(hard_flows.two_waits, 1)
+    lab.drain()
+    with pytest.raises(Conflict, match="cut off before it ended, and first_of has what it wanted"):
+        lab.client.complete(race.id, "go", output="x")
+
+    branch = lab.start(hard_flows.compared, 1, 2)
+    worker = lab.worker()
+    worker.deliver()
+    if lab.mail:
+        worker.deliver()
+    [skipped] = [one for one in branch.view().steps if one.status is StepStatus.SKIPPED]
+    lab.client.retry(branch.id, from_steps=["note"])
+    with pytest.raises(Conflict, match=r"was skipped \(.*\); what follows went on .* --from text"):
+        lab.client.complete(branch.id, skipped.address.name, output="x")
+
+
+def test_an_item_that_was_lost_to_a_failed_fan_out_is_completed_by_hand(lab: Lab) -> None:
+    flows.behave["fail_if_odd"] = fail
+    handle = lab.start(chosen_flows.tolerant, 2)
+    lab.drain()
+    assert handle.view().facts.status is ExecutionStatus.FAILED
+    flows.behave.clear()
+
+    lab.client.complete(handle.id, "fail_if_odd[1]/fail_if_odd", output=5)
+    lab.drain()
+
+    assert handle.result(0) == 5
     lab.sound(handle)
 
 
