@@ -24,7 +24,10 @@ from tests.services.databases import Databases
 
 LEASE, SOON = timedelta(seconds=30), timedelta(seconds=5)
 HOLDER = UUID(int=7)
-TABLES = {"keys", "executions", "execution_state", "steps", "payloads", "journal", "events"}
+TABLES = {
+    *("keys", "executions", "execution_state", "steps", "payloads", "journal", "events"),
+    *("inbox", "replies"),
+}
 
 # 3,000 ended executions of three steps, 300 open ones of two, one fan-out over 500 items; all have
 # deadlines, of which 200 have passed, 100 of them of ended executions.
