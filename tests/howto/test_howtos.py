@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from tests.services.workers import ROOT, Crew, environment
 
 HERE = Path(__file__).parent
 FASTAPI, DJANGO = ROOT / "docs" / "how-to-fastapi.md", ROOT / "docs" / "how-to-django.md"
+TESTING, BAKERY = ROOT / "docs" / "how-to-test.md", HERE / "bakery"
 
 
-@pytest.mark.parametrize(("document", "project"), [(FASTAPI, HERE), (DJANGO, HERE / "bookstore")])
+@pytest.mark.parametrize(
+    ("document", "project"), [(FASTAPI, HERE), (DJANGO, HERE / "bookstore"), (TESTING, BAKERY)]
+)
 def test_what_a_howto_shows_is_what_runs_here(document: Path, project: Path) -> None:
     shown = re.findall(
         r"^```python\n# (\S+\.py)\n(.*?)^```", document.read_text("utf-8"), re.DOTALL | re.MULTILINE
@@ -145,3 +149,20 @@ def test_a_django_project_starts_a_flow_with_its_model(
         keys = connection.execute("SELECT key FROM orchestrator.keys").fetchall()
     assert orders == [("Emma", "packed")]
     assert keys == [(f"order-{told['order']}",)]
+
+
+@pytest.mark.system
+def test_a_project_tests_its_flows_with_services_of_its_own() -> None:
+    alone = ("--rootdir", ".", "--confcutdir", ".", "-c", "/dev/null", "-p", "no:cacheprovider")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *alone],
+        cwd=BAKERY,
+        env={**environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "5 passed" in ran.stdout
