@@ -17,6 +17,7 @@ from orchestrator.handles import Executions, Handle
 from orchestrator.records import Start, Started, StepMessage
 from orchestrator.runtime import asked, start
 from orchestrator.runtime.catalogue import Catalogue, Registered
+from orchestrator.runtime.search import check_text
 from orchestrator.settings import Settings
 from orchestrator.store import moves, starts
 from orchestrator.store.borrowed import Borrowed, borrow
@@ -178,10 +179,16 @@ class Starting(Executions):
         *,
         key: str | None = None,
         session: CallersTransaction | None = None,
+        actor: str = "api",
     ) -> Handle[R]:
-        """Start an execution from a JSON document, an object by parameter name."""
+        """Start an execution from a JSON document, an object by parameter name.
+
+        Args:
+            actor: who starts it, for the history.
+        """
         known = self._flow(flow)
-        return self._start(known, known.validate_document(document), key, session)
+        check_text(actor, "the actor")
+        return self._start(known, known.validate_document(document), key, session, actor)
 
     @overload
     def start_many(
@@ -326,6 +333,7 @@ class Starting(Executions):
         document: Mapping[str, codec.JSON],
         key: str | None,
         session: CallersTransaction | None,
+        actor: str = "api",
     ) -> Handle[R]:
         registered = self._registered(flow)
         if session is None:
@@ -336,16 +344,20 @@ class Starting(Executions):
                 self.settings,
                 execution_id=start.new_id(),
                 key=key,
-                actor="api",
+                actor=actor,
             )
             self._send(messages)
         else:
             one = start.wanted(registered, document, self.settings, key=key)
-            [started] = self._start_in(session, registered, [one])
+            [started] = self._start_in(session, registered, [one], actor)
         return Handle(self, started.execution_id, flow.hints.get("return"), created=started.created)
 
     def _start_in(
-        self, session: CallersTransaction, registered: Registered, wanted: Sequence[Start]
+        self,
+        session: CallersTransaction,
+        registered: Registered,
+        wanted: Sequence[Start],
+        actor: str = "api",
     ) -> list[Started]:
         """Start in the caller's transaction; have the messages sent when it is committed."""
         borrowed = borrow(session)
@@ -355,7 +367,7 @@ class Starting(Executions):
         committed = False
         for chunk in asked.chunks(wanted):
             done = start.start_in(
-                borrowed, registered, chunk, self.settings, transaction=transaction, actor="api"
+                borrowed, registered, chunk, self.settings, transaction=transaction, actor=actor
             )
             answers += done.answers
             messages += done.messages

@@ -21,10 +21,18 @@ from orchestrator.runtime import edits, queries
 )
 @click.option("--key", help="Your own id of this work; the same key again is the same execution.")
 @click.option("--version", help="Refuse if the modules hold another version of the flow.")
+@by_operator
 @common
 @pass_desk
 def start(
-    desk: Desk, *, name: str, document: Any, key: str | None, version: str | None, as_json: bool
+    desk: Desk,
+    *,
+    name: str,
+    document: Any,
+    key: str | None,
+    version: str | None,
+    actor: str,
+    as_json: bool,
 ) -> None:
     """Start an execution of the flow NAME; print its id and whether it is new."""
     flow = desk.flow(name)
@@ -34,7 +42,7 @@ def start(
             f"{version!r}: deploy that one, or leave --version out"
         )
     edits.refuse_masked(document, desk.settings, "the input")
-    handle = desk.orchestrator.start_document(flow, document or {}, key=key)
+    handle = desk.orchestrator.start_document(flow, document or {}, key=key, actor=actor)
     if as_json:
         output.document(
             {

@@ -263,6 +263,14 @@ def test_an_execution_is_started_by_its_flows_name(terminal: Terminal, lab: Lab)
     assert "was there already" in terminal("start", "chain", "--input", '{"n": 1}', "--key", "o-1")
 
 
+def test_the_history_tells_who_started_an_execution(terminal: Terminal, lab: Lab) -> None:
+    terminal.json("start", "chain", "--input", '{"n": 1}', "--key", "o-1", "--actor", "ann")
+
+    started, *_ = terminal.json("history", "o-1")["history"]
+
+    assert (started["kind"], started["actor"]) == ("started", "ann")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
