@@ -279,6 +279,13 @@ class Graph:
         )
 
     @cached_property
+    def has_losers(self) -> bool:
+        """Whether some merge, here or in a body, may cancel what loses."""
+        return bool(self._losers) or any(
+            node.body.has_losers for node in self.nodes if isinstance(node, EachNode)
+        )
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """Names of the nodes of this level and of all bodies below it."""
         below = (node.body.names for node in self.nodes if isinstance(node, EachNode))

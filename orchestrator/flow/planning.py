@@ -130,7 +130,7 @@ def merges_over(graph: Graph, name: str, scope: str) -> Iterator[tuple[str, str]
 
     What an item does is as useless as its each.
     """
-    while True:
+    while graph.has_losers:
         for merge in level(graph, scope).merges_over(name):
             yield merge, scope
         outer = scopes.parent(scope)

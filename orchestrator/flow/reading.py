@@ -82,6 +82,24 @@ def merge_reads(graph: Graph, name: str, scope: str) -> tuple[IsDecided, ...]:
     return tuple(IsDecided(*merge) for merge in planning.merges_over(graph, name, scope))
 
 
+def idle_reads(graph: Graph, following: planning.Succession) -> dict[str, tuple[EndedOf, ...]]:
+    """Return, by join or merge that follows, what to fetch to know whether nobody needs it.
+
+    Then something of it may have been cancelled, so that it would wait for ever; what waits for
+    nothing else finds out when it is claimed. A merge that has what it wanted and is not recorded
+    yet has cancelled nothing, and perhaps it never does.
+    """
+    found = {
+        order.name: tuple(
+            EndedOf((merge,), scope)
+            for merge, scope in planning.merges_over(graph, order.name, order.scope)
+        )
+        for order in following.orders
+        if not order.plain
+    }
+    return {name: reads for name, reads in found.items() if reads}
+
+
 def _condition_reads(graph: Graph, name: str, scope: str) -> Iterator[Read]:
     place = _Place(graph, scope)
     for condition in planning.level(graph, scope).node(name).conditions:

@@ -289,7 +289,8 @@ def reopen(
     orders, arrivals = [], []
     for address in owing:
         more_orders, more_arrivals = plans.successors(registered, address, settings)
-        orders += [{**order, "cause": None} for order in more_orders]
+        idle = record.idle(connection, registered.graph, address)
+        orders += [{**order, "cause": None} for order in more_orders if order["name"] not in idle]
         arrivals += [{**arrival, "cause": None} for arrival in more_arrivals]
     if not orders and not arrivals:
         return

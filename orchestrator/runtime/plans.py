@@ -7,7 +7,7 @@ what it wanted without it. What a closing execution stores orders nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -73,8 +73,28 @@ class Plan:
     quarantine: str | None = None
 
 
-def plan(attempt: Attempt, settings: Settings, *, decided: str | None = None) -> Plan:
-    """Plan for an execution that is open and has never been re-run."""
+def plan(
+    attempt: Attempt,
+    settings: Settings,
+    *,
+    decided: str | None = None,
+    idle: Collection[str] = (),
+) -> Plan:
+    """Plan for an execution that is open and has never been re-run.
+
+    Args:
+        decided: where the merge stands that does without a node that failed.
+        idle: what of that which follows nobody needs any more; it is not ordered.
+    """
+    found = _plan(attempt, settings, decided)
+    if not idle:
+        return found
+    orders = tuple(order for order in found.orders if order["name"] not in idle)
+    wish = found.inline is not None and found.inline.get("name") in idle
+    return replace(found, orders=orders, inline=None if wish else found.inline)
+
+
+def _plan(attempt: Attempt, settings: Settings, decided: str | None) -> Plan:
     match attempt.outcome:
         case Succeeded() as success:
             return _with_successors(_stored(attempt, success, settings), attempt, settings)

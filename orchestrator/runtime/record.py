@@ -20,12 +20,14 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.flow import durations, planning, reading
+from orchestrator.flow.graph import Graph
 from orchestrator.lifecycle import CLOSING_EXECUTION, TERMINAL_EXECUTION, ExecutionStatus
-from orchestrator.records import Recorded
+from orchestrator.records import Recorded, StepAddress
 from orchestrator.runtime import freed, places, plans, values, waits
 from orchestrator.runtime.outcomes import (
     Awaits,
     Calls,
+    Expanded,
     Failed,
     Outcome,
     Retried,
@@ -58,10 +60,14 @@ def record(connection: Connection, attempt: Attempt, settings: Settings) -> Reco
             return Recorded(kind="full")
         case Skipped() if attempt.claimed.child is not None:
             return Recorded(kind="full")
+        case Expanded() if reading.merge_reads(graph, name, scope):
+            return Recorded(kind="full")
         case Succeeded() as success if not planning.level(graph, scope).losers(name):
             following = planning.after(graph, name, scope)
             if following.plain is not None or following.empty:
                 return _record_plainly(connection, attempt, success, following.plain, settings)
+    if _may_idle(attempt):
+        return Recorded(kind="full")
     plan = plans.plan(attempt, settings)
     if plan.quarantine is not None or freed.signals(attempt):
         return Recorded(kind="full")
@@ -120,7 +126,12 @@ def record_full(
         if locked.status in CLOSING_EXECUTION:
             plan = plans.closing_plan(attempt, locked.status, settings)
         else:
-            plan = plans.plan(attempt, settings, decided=_decided_merge(connection, attempt))
+            decided = _decided_merge(connection, attempt)
+            if decided is not None and isinstance(attempt.outcome, Expanded):
+                # nobody awaits its items
+                attempt = replace(attempt, outcome=Skipped(f"{decided} has what it wanted"))
+            idle_ones = idle(connection, attempt.registered.graph, claimed.address)
+            plan = plans.plan(attempt, settings, decided=decided, idle=idle_ones)
             if locked.paused:
                 plan = replace(plan, inline=None)
             if locked.reruns:
@@ -163,14 +174,29 @@ def _in_time(connection: Connection, attempt: Attempt) -> Attempt:
 
 
 def _decided_merge(connection: Connection, attempt: Attempt) -> str | None:
-    """Return where the merge stands that has made do without a node that failed."""
+    """Return where the merge stands that has what it wanted without this node."""
     address = attempt.claimed.address
-    if not isinstance(attempt.outcome, Failed):
+    if not isinstance(attempt.outcome, Failed | Expanded):
         return None
     over = reading.merge_reads(attempt.registered.graph, address.name, address.scope)
     found = values.fetch(connection, address.execution_id, over)
     decided = (read for read in over if found[read])
     return next((places.text_of(read.merge, read.scope) for read in decided), None)
+
+
+def _may_idle(attempt: Attempt) -> bool:
+    """Whether something that follows may be needed by nobody, and wait for what was cancelled."""
+    graph, address = attempt.registered.graph, attempt.claimed.address
+    if not graph.has_losers or isinstance(attempt.outcome, Retried):
+        return False
+    return bool(reading.idle_reads(graph, planning.after(graph, address.name, address.scope)))
+
+
+def idle(connection: Connection, graph: Graph, address: StepAddress) -> frozenset[str]:
+    """Return the joins and merges after a node that nobody needs any more: not to be ordered."""
+    reads = reading.idle_reads(graph, planning.after(graph, address.name, address.scope))
+    found = values.fetch(connection, address.execution_id, frozenset().union(*reads.values()))
+    return frozenset(name for name, over in reads.items() if any(found[read] for read in over))
 
 
 def _write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from orchestrator import each, first_of, flow, signal, sleep, step, when
+from orchestrator import choose, each, first_of, flow, signal, sleep, step, when
 from tests.runtime.chosen_flows import (
     after_it,
     child,
@@ -183,6 +183,40 @@ def compared(value: Any, bound: Any) -> str:
 
 
 @flow
+def joined_loser(n: int) -> int | str:
+    joined = total(other.options(queue="begun")(n), fail_if_odd.options(queue="slow")(n))
+    return first_of(joined, large.options(queue="fast")(n))
+
+
+@flow
+def half_needed_loser(n: int) -> list[int | str]:
+    """What joins is needed by the merge alone, one of those it joins by the result as well."""
+    begun = other.options(queue="begun")(n)
+    joined = total(begun, fail_if_odd.options(queue="slow")(n))
+    fail_if_odd.options(name="apart", queue="slow")(n)
+    return [begun, first_of(joined, large.options(queue="fast")(n))]
+
+
+@flow
+def merged_loser(n: int) -> str:
+    """The merge that loses hears of the branch that is skipped, and never of the other one."""
+    merged = choose(
+        n != 1, lambda: small.options(queue="slow")(n), lambda: large.options(queue="begun")(n)
+    )
+    return first_of(merged, large.options(name="fast", queue="fast")(n))
+
+
+@flow
+def joining_item(n: int) -> int:
+    return total(other.options(queue="begun")(n), fail_if_odd.options(queue="slow")(n))
+
+
+@flow
+def joining_items_or_large(n: int) -> list[int] | str:
+    return first_of(each(items_of(n), joining_item), large.options(queue="fast")(n))
+
+
+@flow
 def two_waits(n: int) -> list[str]:
     return [first_of(signal("go", str), large.options(queue="fast")(n)), signal("go", str)]
 
@@ -197,4 +231,5 @@ ALL = [
     *(signal_or_large, call_or_large, waiting_items, calling_items, items_or_large),
     *(merge_of_merges, fired_or_failed, handled_loser, beside_child, branched_items, picky, deep),
     *(named_alike, dashed, for_ages, within_ages, until_then, compared, two_waits),
+    *(joined_loser, half_needed_loser, merged_loser, joining_items_or_large),
 ]
