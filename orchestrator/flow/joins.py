@@ -90,6 +90,12 @@ def merge(
         active.own(cast("Promise", value))
         if node in inputs:
             active.refuse(f"{function}() was given the result of step {node!r} twice: give it once")
+        if active.is_outside(node):
+            active.refuse(
+                f"{function}() stands in a block and the result of step {node!r} does not, which"
+                " would be cancelled by what may not run: call it outside of the block and use"
+                " its value inside"
+            )
         inputs.append(node)
         kinds.append(told(cast("Promise", value)).annotation)
     if len(inputs) < len(given) or len(set(inputs)) < len(inputs):

@@ -163,6 +163,11 @@ class Recording:
                 " another name with flow(name=...)"
             )
 
+    def is_outside(self, node: str) -> bool:
+        """Return whether a node may run although the blocks around what is recorded do not."""
+        own = set(map(_Same, self._conditions.get(node, ())))
+        return any(_Same(block.condition) not in own for block in self.blocks)
+
     def name(self, base: str, *, fixed: bool = False) -> str:
         """Return the name of the next node: a fixed one as it is, others numbered from 2 on."""
         problem = validation.name_problem(base)

@@ -226,6 +226,14 @@ def an_otherwise_after_two_conditions(order: Order) -> None:
         charge(order)
 
 
+@mistake("the result of step 'charge' does not", "outside of the block and use its value inside")
+def a_merge_in_a_block_of_what_stands_outside(order: Order) -> None:
+    paid = charge(order)
+    with when(order.total > 1):
+        told = tell("a")
+        first_of(paid, told)  # <-
+
+
 @mistake("'return' inside a 'with when(...):' leaves the block", "first_of(a, b), or use choose")
 def a_return_inside_of_a_block(order: Order) -> int | None:
     with when(order.total > 1):
