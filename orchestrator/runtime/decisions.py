@@ -49,12 +49,12 @@ def decide(graph: Graph, claimed: Claimed, *, settled: Fetch, fresh: Fetch) -> O
         InvalidInput, NotAList: a value does not fit; the node fails.
     """
     name, scope = claimed.address.name, claimed.address.scope
+    node = planning.level(graph, scope).node(name)
     gates = reading.gates(graph, name, scope)
-    if gates:
-        reason = reading.refusal(graph, name, scope, fresh(gates))
+    if gates or node.conditions:  # a condition on what is written in the flow reads nothing
+        reason = reading.refusal(graph, name, scope, fresh(gates) if gates else {})
         if reason is not None:
             return Skipped(reason)
-    node = planning.level(graph, scope).node(name)
     match node:
         case StepNode():
             return None

@@ -159,6 +159,21 @@ def tolerant_items(n: int) -> int:
 
 
 @flow
+def choosy_item(n: int, express: bool = False) -> str:
+    with when(express):
+        fast = large(n)
+    with otherwise():
+        slow = small(n)
+    return first_of(fast, slow)
+
+
+@flow
+def told_items(n: int) -> list[list[str]]:
+    """A condition on what is written in the flow: a default, and a value."""
+    return [each(items_of(n), choosy_item), each(items_of(n), choosy_item, True)]
+
+
+@flow
 def approved(n: int) -> str:
     answer = signal("manager_ok", Approval, within="3d", default=Approval(ok=False, by="nobody"))
     with when(answer.ok):
@@ -212,5 +227,6 @@ def endless(n: int) -> int:
 
 ALL = [
     *(branch, optional, nested, excused, race, two_of_three, tolerant, tolerant_items),
+    told_items,
     *(approved, patient, impatient, rested, child, parent, grandparent, endless),
 ]

@@ -61,6 +61,13 @@ def test_nested_conditions_must_all_hold_and_a_missing_item_counts_as_false(
     lab.sound(handle)
 
 
+def test_a_condition_on_what_is_written_in_the_flow_is_asked_as_well(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.told_items, 2)
+    lab.drain()
+    assert handle.result(0) == [["small 0", "small 1"], ["large 0", "large 1"]]
+    lab.sound(handle)
+
+
 def test_a_handler_takes_the_place_of_a_step_that_failed_for_good(lab: Lab) -> None:
     flows.behave["risky"] = lambda: fail("the bank is closed")
     handle = lab.start(chosen_flows.excused, 3)
