@@ -262,12 +262,31 @@ class Graph:
 
     @cached_property
     def sinks(self) -> tuple[str, ...]:
-        """Names without dependents, in graph order; a handler shares the place of its node."""
+        """Names that nothing waits for, in graph order; a handler shares the place of its node.
+
+        When all of them have ended, so has everything but what merges have cancelled. A merge waits
+        for none of its inputs in particular, and what may be cancelled for nothing.
+        """
+        useless: set[str] = set().union(*self._losers.values())
+        awaited: set[str] = set()
+        for node in self.nodes:
+            for_all = not isinstance(node, MergeNode) or node.wanted == len(node.inputs)
+            if for_all and handled(node) is None and node.name not in useless:
+                awaited.update(self._dependencies[node.name])
         return tuple(
             node.name
             for node in self.nodes
-            if not self._dependents[node.name] and handled(node) is None
+            if node.name not in awaited | useless and handled(node) is None
         )
+
+    def is_sink(self, name: str) -> bool:
+        """Return whether the end of ``name`` counts towards that of its item."""
+        return name in self._last
+
+    @cached_property
+    def _last(self) -> frozenset[str]:
+        handlers = (self._handlers[name] for name in self.sinks if name in self._handlers)
+        return frozenset(self.sinks).union(handlers)
 
     @cached_property
     def has_accepting(self) -> bool:

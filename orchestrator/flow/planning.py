@@ -3,7 +3,7 @@
 Every function is pure and takes the ROOT graph and a scope; it finds the level itself. A node that
 waits for at most one other is *plain*: its only arrival orders it ready. One that waits for several
 is a join: its row is inserted at the first arrival, counts one per dependency and fires at
-``wanted``. The last nodes of an item (the sinks of its body) arrive at the each's own row instead.
+``wanted``. The last nodes of an item (the sinks of its body) arrive at the each's own row, too.
 
 Whatever ends arrives, also what was skipped; only a merge asks whether a value came with it. A node
 that fails arrives nowhere: its handler is ordered, if it has one, and arrives in its place. Inside
@@ -93,11 +93,11 @@ def after(graph: Graph, name: str, scope: str, *, live: bool = True) -> Successi
     ``Succession(orders=(Order("store", "folder[3]", 1),), fan_in=None)``.
     """
     here = level(graph, scope)
-    dependents = here.dependents(name)
-    if dependents:
-        return Succession(tuple(_arrival(here, next_, scope, live) for next_ in dependents))
+    orders = tuple(_arrival(here, next_, scope, live) for next_ in here.dependents(name))
     outer = scopes.parent(scope)
-    return Succession() if outer is None else Succession((), FanIn(outer[1], outer[0]))
+    if outer is None or not here.is_sink(name):
+        return Succession(orders)
+    return Succession(orders, FanIn(outer[1], outer[0]))
 
 
 def after_failure(graph: Graph, name: str, scope: str) -> Succession | None:

@@ -217,6 +217,29 @@ def joining_items_or_large(n: int) -> list[int] | str:
 
 
 @flow
+def late_item(n: int) -> int:
+    """What the item comes to is used by the merge as well, which does not wait for it."""
+    late = other.options(queue="slow")(n)
+    first_of(after_it(late), large(n))
+    return late
+
+
+@flow
+def late_items(n: int) -> int:
+    return summed(each(items_of(n), late_item))
+
+
+@flow
+def left_item(n: int) -> str:
+    return first_of(risky.options(queue="slow")(n), large(n), others="leave")
+
+
+@flow
+def left_items(n: int) -> list[str | None]:
+    return each(items_of(n), left_item.options(accept="any"))
+
+
+@flow
 def two_waits(n: int) -> list[str]:
     return [first_of(signal("go", str), large.options(queue="fast")(n)), signal("go", str)]
 
@@ -232,4 +255,5 @@ ALL = [
     *(merge_of_merges, fired_or_failed, handled_loser, beside_child, branched_items, picky, deep),
     *(named_alike, dashed, for_ages, within_ages, until_then, compared, two_waits),
     *(joined_loser, half_needed_loser, merged_loser, joining_items_or_large),
+    *(late_items, left_items),
 ]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.runtime import attempts
 from tests.runtime import flows, hard_flows
 from tests.runtime.lab import Lab
-from tests.runtime.test_hard_choices import meanwhile, taken
+from tests.runtime.test_hard_choices import drain_but, meanwhile, taken
 
 
 def decide(lab: Lab) -> None:
@@ -90,4 +90,22 @@ def test_a_retry_orders_no_join_of_what_ended_late_and_what_was_cancelled(lab: L
     lab.client.retry(handle.id)
     lab.drain()
     assert handle.result(0) == [200, "large 2"]
+    lab.sound(handle)
+
+
+@pytest.mark.parametrize(
+    ("flow", "result"),
+    [(hard_flows.late_items, 0 + 100), (hard_flows.left_items, ["large 0", "large 1"])],
+)
+def test_an_item_ends_with_all_of_its_steps_that_were_not_cancelled(
+    lab: Lab, flow: Any, result: Any
+) -> None:
+    handle = lab.start(flow, 2)
+    slow = drain_but(lab, "slow")
+    assert lab.row(handle, flow.name.removesuffix("s"))["status"] == StepStatus.WAITING
+    for message in slow:
+        lab.worker().deliver(message)
+        lab.drain()
+        lab.sound(handle)
+    assert handle.result(0) == result
     lab.sound(handle)
