@@ -34,6 +34,10 @@ PREFIX = "ORCHESTRATOR_"
 _FOREIGN = "ORCHESTRATOR_TEST_"  # read by the tests of this project
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NO_PORT = (
+    "names a port that is no number: write host:port, and special characters of a password"
+    " as %40 for @, %2F for /"
+)  # what it holds may be half a password
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 
 
@@ -63,7 +67,15 @@ def _postgresql_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
         raise ValueError("is no PostgreSQL address; write postgresql://user:password@host/database")
+    if not re.fullmatch(r"\d*", _port(rest)):
+        raise ValueError(_NO_PORT)
     return f"postgresql://{rest}"
+
+
+def _port(rest: str) -> str:
+    """Return what stands for the port in an address whose password may be written as it is."""
+    place = rest.partition("?")[0].rpartition("@")[2].partition("/")[0].rpartition("]")[2]
+    return place.rpartition(":")[2] if ":" in place else ""
 
 
 def _broker_url(url: str) -> str:
@@ -72,6 +84,10 @@ def _broker_url(url: str) -> str:
         raise ValueError("is no broker address; write amqp://user:password@host:5672//")
     if scheme == "filesystem":
         _folder(url)
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError(_NO_PORT) from None
     return url
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -31,7 +32,7 @@ from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
 from orchestrator.store import incarnations, sweeping
 from orchestrator.store.database import Database
-from orchestrator.store.migrate import require_current
+from orchestrator.store.migrate import look, require_current
 from workers import connect, notices
 from workers.board import Board
 from workers.deaths import told_by
@@ -96,6 +97,8 @@ class Crew:
         )
         transport = self.app.connection().transport
         self._deaths.confirmed_broker = transport.driver_type == "amqp"
+        if not self.catalogue.flows:
+            print("Note: no module of this worker holds a flow, so it runs none", file=sys.stderr)
         self._wait_for_database()
         self._database = connect.database(self.settings, patience=_MAIN_PATIENCE)
         if issubclass(get_implementation(sender.pool_cls), PreforkPool):
@@ -105,6 +108,7 @@ class Crew:
         """Register the flows once the database is there; end with a sentence if it is not ours."""
         database = connect.database(self.settings, patience=_START_PATIENCE)
         try:
+            self._tell_if_away()
             database.run(_nothing)
             if not self.settings.transaction_pooling and database.meets_a_pooler():
                 raise Unavailable(
@@ -119,6 +123,15 @@ class Crew:
             raise SystemExit(f"the worker does not start: {error}") from error
         finally:
             database.close()
+
+    def _tell_if_away(self) -> None:
+        """Say at once what is waited for; raise where waiting does not help."""
+        try:
+            look(self.settings.database_url)
+        except Unavailable as error:
+            patience = f"{_START_PATIENCE.total_seconds():.0f} s"
+            # the log is not set up yet
+            print(f"the worker waits for {patience}: {error}", file=sys.stderr, flush=True)
 
     def _on_process_init(self, **_: Any) -> None:
         """In a new process of the prefork pool."""

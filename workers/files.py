@@ -31,10 +31,12 @@ LISTING_INTERVAL = 0.01
 
 
 class Channel(filesystem.Channel):
-    """A channel whose files appear and disappear in one rename each."""
+    """A channel whose files appear and disappear in one rename each, in folders that it makes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for folder in {self.data_folder_in, self.data_folder_out, self.control_folder}:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._waiting: dict[str, deque[str]] = defaultdict(deque)
         self._listed_at = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import amqp
 import kombu
 from kombu.exceptions import OperationalError
 
-from orchestrator.errors import Unavailable
+from orchestrator.errors import InvalidInput, OrchestratorError, Unavailable
 from orchestrator.settings import without_password
 from workers import topology
 
@@ -49,6 +50,7 @@ def facts(connect: Connect) -> BrokerFacts:
 
     Raises:
         Unavailable: none does.
+        InvalidInput: it refuses this user or virtual host.
     """
     with _opened(connect) as connection:
         if connection.transport.driver_type != "amqp":
@@ -130,16 +132,39 @@ def _declared(connection: kombu.Connection, queue: str) -> tuple[int, int] | Non
 @contextmanager
 def _opened(connect: Connect) -> Iterator[kombu.Connection]:
     connection = connect()
-    away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
+    # a wrong password is an error of a channel to kombu
+    away: tuple[type[BaseException], ...] = (
+        *(OSError, OperationalError, amqp.AMQPError),
+        *connection.connection_errors,
+    )
     try:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+            if connection.transport.driver_type != "amqp":
+                _ = connection.default_channel  # only a channel touches a broker of files
         except away as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise Unavailable(
-                f"the broker {without_password(connection.as_uri())} cannot be reached: {reason}; "
-                "start it, or set ORCHESTRATOR_BROKER_URL"
-            ) from error
+            raise unreached(connection, error) from error
         yield connection
     finally:
         connection.release()
+
+
+def unreached(connection: kombu.Connection, error: BaseException) -> OrchestratorError:
+    """Return what to raise when a broker cannot be reached, or refuses whoever asks."""
+    where = without_password(connection.as_uri())
+    if isinstance(error, amqp.AccessRefused | amqp.NotAllowed):
+        said = re.sub(r".*- ", "", error.reply_text or "").partition(". ")[0]
+        return InvalidInput(
+            f"the broker {where} refuses us: {said}; correct the user, the password or the virtual "
+            "host in ORCHESTRATOR_BROKER_URL"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return InvalidInput(
+            f"the broker's folder {error.filename} cannot be used: {error.strerror}; correct "
+            "ORCHESTRATOR_BROKER_URL"
+        )
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Unavailable(
+        f"the broker {where} cannot be reached: {reason}; start it, or correct "
+        "ORCHESTRATOR_BROKER_URL"
+    )

@@ -216,9 +216,9 @@ class Publisher:
         if self._connection is None:
             return (OSError, amqp.AMQPError, kombu.exceptions.KombuError)
         return (
+            *(OSError, kombu.exceptions.KombuError),  # a folder that is full, or is not ours
             *self._connection.connection_errors,
             *self._connection.channel_errors,
-            kombu.exceptions.KombuError,
         )
 
     def _drop(self, error: BaseException | None) -> None:

@@ -12,8 +12,8 @@ from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.flow.authoring import Flow
 from orchestrator.runtime import queues
 from orchestrator.runtime.triggers import Trigger
-from orchestrator.settings import Settings
-from workers import topology
+from orchestrator.settings import Settings, without_password
+from workers import inspection, topology
 from workers.connect import Connect
 from workers.topology import Declared
 
@@ -30,8 +30,8 @@ def set_up(
         flows, triggers: those whose own queues are declared too.
 
     Raises:
-        InvalidInput: the broker is not RabbitMQ.
-        Unavailable: it cannot be reached, or refuses.
+        InvalidInput: the broker is not RabbitMQ, or refuses whoever asks.
+        Unavailable: it cannot be reached, or does not declare them.
     """
     connection = broker()
     if connection.transport.driver_type != "amqp":
@@ -39,12 +39,15 @@ def set_up(
             "only RabbitMQ has queues to declare: set ORCHESTRATOR_BROKER_URL to its address"
         )
     try:
-        connection.connect()
+        try:
+            connection.connect()
+        except (OSError, amqp.AMQPError, kombu.exceptions.KombuError) as error:
+            raise inspection.unreached(connection, error) from error
         return topology.set_up(connection, queues_of(settings, flows, triggers))
     except (OSError, amqp.AMQPError, kombu.exceptions.KombuError) as error:
         raise Unavailable(
-            f"the broker {connection.as_uri()} did not declare the queues: {error}; "
-            "check that it runs and that its user may declare them"
+            f"the broker {without_password(connection.as_uri())} did not declare the queues: "
+            f"{error}; check that its user may declare them"
         ) from error
     finally:
         connection.release()

@@ -20,7 +20,7 @@ from orchestrator.cli.desk import Desk
 from orchestrator.cli.dev import dev
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.drawing import diagram
-from orchestrator.cli.named import Named
+from orchestrator.cli.named import Named, brief
 from orchestrator.cli.quarantine import quarantine
 from orchestrator.cli.starters import beat, flower, worker
 from orchestrator.cli.top import top
@@ -37,6 +37,8 @@ class Commands(Named):
             return super().invoke(ctx)
         except OrchestratorError as error:
             raise click.ClickException(_one_line(error)) from error
+        except BrokenPipeError:  # the reader has gone, as `head` does: click ends without a word
+            raise
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise click.ClickException(f"{error.strerror or error}{where}") from error
@@ -51,7 +53,7 @@ class Commands(Named):
         named = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         left = {name: command for name, command in named.items() if command is not None}
         for title, names in (*SECTIONS.items(), ("Commands", tuple(left))):
-            rows = [(name, left.pop(name).get_short_help_str(70)) for name in names if name in left]
+            rows = [(name, brief(left.pop(name))) for name in names if name in left]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

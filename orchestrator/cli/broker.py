@@ -6,10 +6,11 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, common, pass_desk
+from orchestrator.cli.named import Named
 from orchestrator.runtime.triggers import triggers_of
 
 
-@click.group()
+@click.group(cls=Named)
 def broker() -> None:
     """Declare what RabbitMQ has to have.
 
@@ -17,7 +18,7 @@ def broker() -> None:
     """
 
 
-@broker.command()
+@broker.command(short_help="Make the exchange, the queues and those of dead letters.")
 @common
 @click.pass_context
 @pass_desk

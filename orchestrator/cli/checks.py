@@ -285,7 +285,7 @@ def work(desk: Desk) -> Iterator[Check]:
     yield Check(
         name="workers",
         verdict=OK if workers else WARNING,
-        found=f"{len(workers)} processes on {', '.join(hosts)}" if workers else "none is alive",
+        found=f"{_processes(len(workers))} on {', '.join(hosts)}" if workers else "none is alive",
         fix=None if workers else "start one: `orchestrator worker`",
     )
     overdue = sum(tally.overdue for tally in overview.queues(desk.database))
@@ -304,6 +304,10 @@ def work(desk: Desk) -> Iterator[Check]:
         else "all move",
         fix=f"`orchestrator explain {stuck[0].facts.id}` says why" if stuck else None,
     )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"
 
 
 def rows(desk: Desk) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from orchestrator.store.migrate import SchemaStatus
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group(cls=Named)
+@click.group(cls=Named, short_help="Bring the schema up to date, or tell where it stands.")
 def db() -> None:
     """Bring the database's schema up to date, or tell where it stands.
 

@@ -59,7 +59,7 @@ class Proof:
         )
 
 
-@click.command()
+@click.command(short_help="See flows survive, on services of their own.")
 @click.option("--executions", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @click.option("--kill", is_flag=True, help="Kill a worker with SIGKILL at each fifth of the way.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -19,12 +20,13 @@ from uuid import UUID
 
 import click
 
-from orchestrator.errors import InvalidInput, OrchestratorError
+from orchestrator.errors import InvalidInput, OrchestratorError, Unavailable
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.functions import near_miss
 from orchestrator.runtime import search
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.settings import Settings
+from orchestrator.store import migrate
 from orchestrator.store.database import Database
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class Desk:
 
     @cached_property
     def database(self) -> Database:
-        """The database, which is given up after a few seconds."""
+        """The database, which is given up after a few seconds, or at once if it refuses us."""
+        with suppress(Unavailable):  # it may come
+            migrate.look(self.settings.database_url)
         return Database(
             self.settings.database_url,
             patience=PATIENCE,
@@ -246,22 +250,38 @@ def _imported(name: str) -> Any:
         sys.path.insert(0, here)  # as Celery's own command does
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or name
-        if name != missing and not name.startswith(f"{missing}."):
-            raise InvalidInput(
-                f"the module {name} cannot be imported: it needs {missing}, which is not installed"
-            ) from error
-        raise InvalidInput(
-            f"there is no module {missing} on the Python path, so {name} cannot be imported: run "
-            "this in the folder that holds it, or set PYTHONPATH"
-        ) from error
     except Exception as error:  # whatever the user's module raises is told, not shown
-        if type(error).__module__.startswith("orchestrator"):
-            raise
-        raise InvalidInput(
-            f"the module {name} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise not_imported(name, error) from error
+
+
+def not_imported(name: str, error: Exception) -> OrchestratorError:
+    """Return what to say of a module of the user's that cannot be imported."""
+    if isinstance(error, OrchestratorError):
+        return error
+    if not isinstance(error, ModuleNotFoundError):
+        return InvalidInput(
+            f"the module {name} cannot be imported: {_raised(error)}; "
+            f"`python -c 'import {name}'` shows all of it"
+        )
+    missing = error.name or name
+    if name != missing and not name.startswith(f"{missing}."):
+        return InvalidInput(
+            f"the module {name} cannot be imported: it needs {missing}, which is not installed"
+        )
+    so = "" if missing == name else f", so {name} cannot be imported"
+    return InvalidInput(
+        f"there is no module {missing} on the Python path{so}: run this in the folder that holds "
+        "it, or set PYTHONPATH"
+    )
+
+
+def _raised(error: BaseException) -> str:
+    """Return an error in one line, with where it was raised; a SyntaxError says so itself."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames:
+        return told
+    return f"{told} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
 
 
 def _flows_of(module: Any) -> Iterator[Flow[..., Any]]:

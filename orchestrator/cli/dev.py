@@ -25,7 +25,7 @@ _NOISE = ("Sending due task", "Task orchestrator.")
 _LOOK = 0.3  # seconds between two looks at logs and files
 
 
-@click.command()
+@click.command(short_help="Run your flows here, on embedded services, with reload.")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False),

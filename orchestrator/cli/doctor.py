@@ -12,7 +12,7 @@ from orchestrator.cli.desk import Desk, common, pass_desk
 from orchestrator.errors import OrchestratorError
 
 
-@click.command()
+@click.command(short_help="Check versions, services, settings, schema and workers.")
 @click.option("--rows", is_flag=True, help="Also read all rows, and look for contradictions.")
 @common
 @pass_desk

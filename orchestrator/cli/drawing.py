@@ -13,7 +13,7 @@ from orchestrator.flow.graph import Graph
 from orchestrator.runtime import inspection
 
 
-@click.command()
+@click.command(short_help="Draw a flow or an execution as Mermaid text.")
 @click.argument("name", metavar="NAME|EXECUTION")
 @click.option("--flow", metavar="NAME", help="Flow whose keys are meant.")
 @click.option("--version", help="Of the flow; by default the newest that is stored.")

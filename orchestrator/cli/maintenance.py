@@ -12,7 +12,7 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, pass_desk
 from orchestrator.cli.parameters import Duration
-from orchestrator.errors import NotFound, Unavailable
+from orchestrator.errors import InvalidInput, NotFound, Unavailable
 from orchestrator.flow.functions import near_miss
 from orchestrator.runtime import events, overview, purging, sweeps
 from orchestrator.runtime.incarnations import DeathWatch
@@ -72,7 +72,7 @@ def sweep(desk: Desk, *, name: str | None, as_json: bool) -> None:
         output.say(f"{line['sweep']}: {_COUNTED[str(line['sweep'])].format(line['count'])}")
 
 
-@click.command()
+@click.command(short_help="Delete executions that ended long ago.")
 @click.option(
     "--older-than",
     type=Duration(),
@@ -101,7 +101,7 @@ def _broker_depths(desk: Desk, names: list[str]) -> tuple[dict[str, dict[str, An
 
     try:
         found = inspection.depths(desk.broker, names)
-    except Unavailable as error:
+    except (InvalidInput, Unavailable) as error:
         return {}, str(error)
     return {
         depth.queue: {

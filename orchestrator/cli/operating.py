@@ -49,7 +49,7 @@ def _many(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(short_help="Retry executions from their failed steps, or from chosen ones.")
 @_many
 @click.option(
     "--from",
@@ -168,7 +168,7 @@ def resume(desk: Desk, /, **given: Any) -> None:
     _act_on_many(desk, verb, open=True, paused=True, **given)
 
 
-@click.command()
+@click.command(short_help="End steps by hand as succeeded, with a result.")
 @click.argument("execution")
 @_steps
 @of_flow

@@ -16,14 +16,17 @@ from typing import Any
 
 import click
 
-from orchestrator.errors import InvalidInput
+from orchestrator.cli.desk import not_imported
+from orchestrator.errors import InvalidInput, Unavailable
 from orchestrator.settings import Settings
 
 _hands_on = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 _options = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[CELERY OPTIONS]")
 
 
-@click.command(context_settings=_hands_on)
+@click.command(
+    context_settings=_hands_on, short_help="Start a worker for the flows of ORCHESTRATOR_MODULES."
+)
 @_options
 @click.pass_context
 def worker(ctx: click.Context, options: tuple[str, ...]) -> None:
@@ -40,7 +43,7 @@ def worker(ctx: click.Context, options: tuple[str, ...]) -> None:
     ctx.exit(_celery("worker", options))
 
 
-@click.command(context_settings=_hands_on)
+@click.command(context_settings=_hands_on, short_help="Start beat, the alarm clock of the sweeps.")
 @_options
 @click.pass_context
 def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
@@ -52,7 +55,9 @@ def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
     ctx.exit(_celery("beat", ("--pidfile", "", *options)))
 
 
-@click.command(context_settings=_hands_on)
+@click.command(
+    context_settings=_hands_on, short_help="Start Flower, which shows workers and executions."
+)
 @_options
 @click.pass_context
 def flower(ctx: click.Context, options: tuple[str, ...]) -> None:
@@ -83,11 +88,30 @@ def _celery(program: str, options: Sequence[str]) -> int:
             "ORCHESTRATOR_MODULES=shop.flows,shop.reports"
         )
     _look_for(settings.modules)
+    _look_at_broker(settings)
     celery: click.Group = import_module("celery.bin.celery").celery
     level = () if program == "flower" else ("--loglevel", "INFO")
     words = ["--app", "workers.app", program, *level, *options]
-    code: Any = celery.main(words, prog_name="celery", standalone_mode=False)
+    try:
+        code: Any = celery.main(words, prog_name="celery", standalone_mode=False)
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        broken = [name for name in settings.modules if name not in sys.modules]
+        if not broken:
+            raise
+        raise not_imported(broken[0], error) from error
     return code or 0
+
+
+def _look_at_broker(settings: Settings) -> None:
+    """Say at once what is waited for; refuse where waiting does not help."""
+    from workers import connect, inspection  # noqa: PLC0415 - imports Celery
+
+    try:
+        inspection.facts(connect.broker(settings))
+    except Unavailable as error:
+        click.echo(f"Note: {error}. It is asked again until it answers.", err=True)
 
 
 def _look_for(modules: Sequence[str]) -> None:

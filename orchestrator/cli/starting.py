@@ -42,7 +42,8 @@ def start(
             f"{version!r}: deploy that one, or leave --version out"
         )
     edits.refuse_masked(document, desk.settings, "the input")
-    handle = desk.orchestrator.start_document(flow, document or {}, key=key, actor=actor)
+    given = {} if document is None else document
+    handle = desk.orchestrator.start_document(flow, given, key=key, actor=actor)
     if as_json:
         output.document(
             {

@@ -25,6 +25,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential_jitter
 
 from orchestrator.errors import InvalidInput, Unavailable
+from orchestrator.store import reaching
 
 #: What every function of `store` that is hot takes: a psycopg connection.
 Connection = psycopg.Connection[TupleRow]
@@ -103,9 +104,10 @@ def parse_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except exc.ArgumentError as error:
+    except (exc.ArgumentError, ValueError) as error:  # a port that is no number
         raise InvalidInput(
-            f"the database address {url!r} is not a URL; write postgresql://user@host/name"
+            "the database address is not a URL; write postgresql://user:password@host:5432/name, "
+            "special characters of a password as %40 for @"
         ) from error
     if parsed.get_backend_name() != "postgresql":
         raise InvalidInput(
@@ -289,8 +291,8 @@ class Database:
             told = error.orig if isinstance(error, exc.DBAPIError) else error
             raise Unavailable(
                 f"the database {shown(self._url)} did not serve this transaction "
-                f"within {self._patience:.0f} s: "
-                f"{str(told).strip().splitlines()[0]}; check that it runs (orchestrator db status)"
+                f"within {self._patience:.0f} s: {reaching.reason(told or error)}; "
+                f"{reaching.cure(told or error)} (`orchestrator db status` looks for it)"
             ) from error
 
     def _keep(self, held: PoolProxiedConnection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, create_engine, exc, text
 from sqlalchemy.pool import NullPool
 
 from orchestrator.errors import Unavailable
+from orchestrator.store import reaching
 from orchestrator.store.database import parse_url, shown
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ class SchemaStatus:
     unknown: bool
 
 
+def look(database_url: str) -> None:
+    """Connect once, and leave.
+
+    Raises:
+        Unavailable: the database cannot be reached, but may come, or is older than PostgreSQL 14.
+        InvalidInput: it refuses this address: no such database or user, or another password.
+    """
+    _connect(database_url).close()
+
+
 def upgrade(database_url: str) -> tuple[str, ...]:
     """Bring the schema to the newest revision; return the revisions run, oldest first.
 
@@ -49,6 +60,7 @@ def upgrade(database_url: str) -> tuple[str, ...]:
     Raises:
         Unavailable: the database cannot be reached, is older than PostgreSQL 14, or was migrated by
             a later release.
+        InvalidInput: it refuses this address.
     """
     from alembic import command  # noqa: PLC0415
 
@@ -137,11 +149,7 @@ def _connect(database_url: str) -> Connection:
     try:
         connection = engine.connect()
     except exc.OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise Unavailable(
-            f"the database {shown(url)} cannot be reached: {reason}; "
-            "start it, or set ORCHESTRATOR_DATABASE_URL"
-        ) from error
+        raise reaching.unreached(shown(url), error.orig or error) from error
     version = connection.execute(text("SHOW server_version_num")).scalar_one()
     connection.rollback()
     if int(version) < MINIMUM_SERVER:

@@ -85,8 +85,16 @@ def test_a_broker_that_is_away_is_told_in_one_sentence() -> None:
     done = set_up("amqp://guest:secret@127.0.0.1:1//")
 
     assert done.exit_code == 1
-    assert "did not declare the queues" in done.stderr
+    assert "cannot be reached: [Errno 111] Connection refused; start it" in done.stderr
     assert "secret" not in done.output
+
+
+def test_a_broker_that_refuses_us_is_told_with_what_to_correct(rabbitmq_url: str) -> None:
+    done = set_up(f"{rabbitmq_url.rpartition('/')[0]}/nowhere")
+
+    assert done.exit_code == 1
+    assert "refuses us: vhost nowhere not found; correct the user, the password" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_broker_of_files_has_no_queues_to_declare() -> None:

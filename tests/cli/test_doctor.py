@@ -63,7 +63,7 @@ def test_a_database_without_our_schema_is_told_to_be_migrated(empty_database_url
     assert told.returncode == 1
     assert found["schema"]["fix"] == "run `orchestrator db upgrade`"
     assert "cannot be reached" in found["broker"]["found"]
-    assert found["broker"]["fix"] == "start it, or set ORCHESTRATOR_BROKER_URL"
+    assert found["broker"]["fix"] == "start it, or correct ORCHESTRATOR_BROKER_URL"
     assert told.stderr == ""
 
 

@@ -279,6 +279,7 @@ def test_the_history_tells_who_started_an_execution(terminal: Terminal, lab: Lab
         (("start", "chain", "--input", '{"n": "x"}'), "parameter 'n'"),
         (("start", "chain", "--input", '{"m": 1, "n": 1}'), "no parameter 'm'"),
         (("start", "chain", "--input", "[1]"), "expected an object"),
+        (("start", "chain", "--input", "[]"), "expected an object"),
         (("start", "chain", "--input", '{"n": 2}', "--key", "o-1"), "another input"),
         (("start", "chain", "--input", '{"n": 1}', "--version", "7"), "leave --version out"),
     ],

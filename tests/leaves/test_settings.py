@@ -74,6 +74,9 @@ def test_durations_are_written_as_people_write_them(written: object, seconds: fl
         ({"max_deaths": 0}, "ORCHESTRATOR_MAX_DEATHS: Input should be greater than or equal to 1"),
         ({"queue": "a b"}, "ORCHESTRATOR_QUEUE must be 1 to 200 letters"),
         ({"database_url": "mysql://h/d"}, "ORCHESTRATOR_DATABASE_URL is no PostgreSQL address"),
+        ({"database_url": "postgresql://h:x/d"}, "ORCHESTRATOR_DATABASE_URL names a port that is"),
+        ({"database_url": "postgresql://u:p@[::1]:x/d"}, "special characters of a password as %"),
+        ({"broker_url": "amqp://u:p#w@h//"}, "ORCHESTRATOR_BROKER_URL names a port that is no"),
         ({"broker_url": "redis://h"}, "ORCHESTRATOR_BROKER_URL is no broker address"),
         ({"broker_url": "filesystem://x"}, "ORCHESTRATOR_BROKER_URL names no folder"),
         ({"lost_after": "2s"}, r"unsent_after \(0:00:05\) must not exceed lost_after \(0:00:02\)"),
@@ -109,6 +112,13 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    "url", ["h", "h/d", "h:5432/d", "u:p:w@h/d", "u:a/b:c@h:1/d", "[::1]:5432/d", "h/d?x=a:b@c", ""]
+)
+def test_addresses_with_and_without_a_port_are_taken(url: str) -> None:
+    assert Settings(database_url=f"postgres://{url}").database_url == f"postgresql://{url}"
 
 
 def test_passwords_appear_in_no_text() -> None:

@@ -40,6 +40,18 @@ def take(folder: Path, wanted: int, taken: multiprocessing.Queue[int]) -> None:
             taken.put(message.payload["number"])
 
 
+def test_the_folders_are_made_when_they_are_needed_and_closed_to_others(tmp_path: Path) -> None:
+    files.install()
+    folder = tmp_path / "var" / "broker"
+    options = filesystem_transport(f"filesystem://{folder}")
+
+    with kombu.Connection("filesystem://", transport_options=options) as connection:
+        connection.SimpleQueue("numbers").put({"number": 1})
+
+    assert len(list((folder / "messages").iterdir())) == 1
+    assert (folder / "messages").stat().st_mode & 0o077 == 0
+
+
 def test_two_consumers_share_what_two_producers_send(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     taken = fork.Queue()
