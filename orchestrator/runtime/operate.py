@@ -18,7 +18,7 @@ from orchestrator.flow import functions
 from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
-from orchestrator.records import StepAddress, StepMessage
+from orchestrator.records import StepAddress, StepFacts, StepMessage
 from orchestrator.runtime import edits, places, plans, record, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
@@ -26,6 +26,9 @@ from orchestrator.settings import Settings
 from orchestrator.store import acts, executions, moves, replies
 from orchestrator.store.database import Connection
 from orchestrator.store.executions import LockedExecution
+
+#: What the end of an execution cut off or was caused by: it goes on when that is opened again.
+_REOPENED = frozenset({StepStatus.FAILED, StepStatus.CANCELLED})
 
 
 def cancel(
@@ -204,9 +207,13 @@ def rerun(
         if changes is not None:
             changes = edits.parameters(catalogue, registered, changes, settings)
             replaced = acts.change_input(connection, execution_id, changes)
+        ended: list[StepFacts] = []
         if locked.status in TERMINAL_EXECUTION and locked.status is not ExecutionStatus.SUCCEEDED:
+            rows = executions.step_rows(connection, execution_id)
+            ended = [row for row in rows if row.status in _REOPENED and not row.absorbed_by]
             reopen(connection, execution_id, registered, locked, settings)
         _order_again(connection, registered, locked, chosen, settings)
+        executions.keep_ends(connection, execution_id, ended)
         detail: dict[str, Any] = {
             "from": [scopes.options_path(name, scope) for name, scope in chosen],
             "run": locked.reruns + 1,

@@ -310,6 +310,33 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
     )
 
 
+def keep_ends(connection: Connection, execution_id: UUID, ended: Sequence[StepFacts]) -> None:
+    """Give superseded step runs back how they had ended before their execution was opened again."""
+    if not ended:
+        return
+    connection.execute(
+        """
+        UPDATE orchestrator.steps s
+           SET attempt = a.attempt, deaths = a.deaths, error = a.error, closed_by = a.closed_by,
+               ended_no = a.ended_no, ended_at = a.ended_at
+          FROM jsonb_to_recordset(%(rows)s::jsonb)
+            AS a(name text, scope text, run smallint, attempt smallint, deaths smallint,
+                 error jsonb, closed_by text, ended_no integer, ended_at timestamptz)
+         WHERE s.execution_id = %(id)s AND (s.name, s.scope, s.run) = (a.name, a.scope, a.run)
+           AND s.status = 'superseded'
+        """,
+        {"id": execution_id, "rows": json.dumps([_end(row) for row in ended])},
+    )
+
+
+def _end(row: StepFacts) -> dict[str, Any]:
+    _, name, scope, run = row.address
+    kept = ("attempt", "deaths", "error", "closed_by", "ended_no")
+    facts = {column: getattr(row, column) for column in kept}
+    ended_at = None if row.ended_at is None else row.ended_at.isoformat()
+    return {"name": name, "scope": scope, "run": run, "ended_at": ended_at, **facts}
+
+
 def insert_rerun(
     connection: Connection, execution_id: UUID, rows: Sequence[Mapping[str, Any]]
 ) -> None:

@@ -200,3 +200,36 @@ def test_a_failure_that_was_taken_says_by_whom(terminal: Terminal, lab: Lab) -> 
     assert steps(terminal, "o-1")["risky"]["absorbed_by"] == "risky_on_error"
     text = terminal("show", "o-1")
     assert "ValueError: no (its handler risky_on_error took it)" in text
+
+
+def test_what_a_retry_with_another_input_replaces_reads_as_it_had_ended(
+    terminal: Terminal, lab: Lab
+) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    flows.behave["shaky"] = fail
+    handle = lab.start(flows.retried, 1, key="o-1")
+    for _ in range(3):
+        lab.drain()
+        lab.advance(seconds=30)
+        lab.sweep()
+    before = {**lab.row(handle, "shaky"), "status": "superseded"}
+    flows.behave.clear()
+
+    terminal("retry", "o-1", "--input", '{"n": 5}')
+    lab.sound(handle)
+    lab.drain()
+
+    told = ("attempt", "ended_at", "ended_no", "error", "status")
+    after = lab.row(handle, "shaky")
+    assert {name: after[name] for name in told} == {name: before[name] for name in told}
+    assert (after["attempt"], after["error"]["kind"]) == (3, "ValueError")
+    [line] = [
+        one
+        for one in terminal.json("history", "o-1")["history"]
+        if one["kind"] == "step superseded"
+    ]
+    assert (line["position"], line["data"]["attempt"]) == (before["ended_no"], 3)
+    assert "ValueError: no (attempt 3)" in terminal("history", "o-1")
+    lab.sound(handle)
