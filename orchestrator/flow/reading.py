@@ -107,12 +107,13 @@ def _condition_reads(graph: Graph, name: str, scope: str) -> Iterator[Read]:
 
 
 def _loss_reads(graph: Graph, name: str, scope: str) -> Iterator[IsLost]:
-    """Whatever fails in an item that consists of this node alone is this node."""
+    """Whatever fails in an item that consists of one step is this step."""
     for item in planning.accepting_items(graph, scope):
         outer, each, _ = _parent(item)
-        names = planning.level(graph, outer).each(each).body.names
-        if names != {name}:
-            yield IsLost(item, names)
+        body = planning.level(graph, outer).each(each).body
+        is_all = item == scope and len(body.nodes) == 1
+        if not is_all or isinstance(body.node(name), EachNode):
+            yield IsLost(item, body.names)
 
 
 def refusal(graph: Graph, name: str, scope: str, values: Values) -> str | None:

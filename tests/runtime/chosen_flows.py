@@ -159,6 +159,17 @@ def tolerant_items(n: int) -> int:
 
 
 @flow
+def listed(numbers: list[int]) -> list[int]:
+    """An item that is one each, called as its step is."""
+    return each(numbers, fail_if_odd.options(window=1))
+
+
+@flow
+def tolerant_lists(lists: list[list[int]]) -> list[list[int] | None]:
+    return each(lists, listed.options(accept="any"))
+
+
+@flow
 def choosy_item(n: int, express: bool = False) -> str:
     with when(express):
         fast = large(n)
@@ -227,6 +238,6 @@ def endless(n: int) -> int:
 
 ALL = [
     *(branch, optional, nested, excused, race, two_of_three, tolerant, tolerant_items),
-    told_items,
+    *(told_items, tolerant_lists),
     *(approved, patient, impatient, rested, child, parent, grandparent, endless),
 ]

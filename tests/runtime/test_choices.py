@@ -192,6 +192,16 @@ def test_what_comes_after_a_failed_step_of_an_item_is_skipped_in_that_item_alone
     lab.sound(handle)
 
 
+def test_the_rest_of_an_item_that_is_one_each_is_skipped_as_well(lab: Lab) -> None:
+    handle = lab.start(chosen_flows.tolerant_lists, [[1, 2], [4]])
+    lab.drain()
+    assert handle.result(0) == [None, [40]]
+    assert sorted(flows.ran) == [("fail_if_odd", 1), ("fail_if_odd", 4)]
+    statuses = {lab.row(handle, "fail_if_odd", f"listed[{n}]")["status"] for n in (0, 1)}
+    assert statuses == {StepStatus.SKIPPED, StepStatus.SUCCEEDED}
+    lab.sound(handle)
+
+
 @pytest.mark.req("E3")
 def test_a_rerun_from_before_a_branch_decides_it_anew(lab: Lab) -> None:
     handle = lab.start(chosen_flows.branch, Order(500, []))
