@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import click
@@ -71,8 +71,10 @@ def dev(
         migrate.upgrade(services.database_url)
         variables = {**services.environment, "ORCHESTRATOR_MODULES": ",".join(modules)}
         _introduce(variables, sorted(flows), as_json=as_json)
-        logs = Path(mkdtemp(prefix="orchestrator-dev-"))
-        with Team(variables, logs, folder=Path.cwd(), concurrency=concurrency) as team:
+        with (
+            TemporaryDirectory(prefix="orchestrator-dev-") as logs,
+            Team(variables, Path(logs), folder=Path.cwd(), concurrency=concurrency) as team,
+        ):
             for _ in range(workers):
                 team.start_worker()
             team.start_beat()

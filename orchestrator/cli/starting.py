@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -9,8 +11,10 @@ import click
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
 from orchestrator.cli.documents import of_facts
-from orchestrator.cli.parameters import Json
+from orchestrator.cli.parameters import Duration, Json
 from orchestrator.errors import InvalidInput
+from orchestrator.handles import Handle
+from orchestrator.masking import masked
 from orchestrator.runtime import edits, queries
 
 
@@ -21,6 +25,12 @@ from orchestrator.runtime import edits, queries
 )
 @click.option("--key", help="Your own id of this work; the same key again is the same execution.")
 @click.option("--version", help="Refuse if the modules hold another version of the flow.")
+@click.option(
+    "--wait",
+    "patience",
+    type=Duration(),
+    help="Wait so long for the end and print the result, too: 30s, 5m, 2h.",
+)
 @by_operator
 @common
 @pass_desk
@@ -31,10 +41,14 @@ def start(
     document: Any,
     key: str | None,
     version: str | None,
+    patience: timedelta | None,
     actor: str,
     as_json: bool,
 ) -> None:
-    """Start an execution of the flow NAME; print its id and whether it is new."""
+    """Start an execution of the flow NAME; print its id and whether it is new.
+
+    With --wait it exits 1 when the execution fails, or has not ended by then; it goes on.
+    """
     flow = desk.flow(name)
     if version is not None and version != flow.definition.version:
         raise InvalidInput(
@@ -44,6 +58,9 @@ def start(
     edits.refuse_masked(document, desk.settings, "the input")
     given = {} if document is None else document
     handle = desk.orchestrator.start_document(flow, given, key=key, actor=actor)
+    if not as_json:
+        output.say(f"{handle.id}  {'new' if handle.created else 'was there already'}")
+    ended = {} if patience is None else _ended(desk, handle, patience)
     if as_json:
         output.document(
             {
@@ -52,11 +69,18 @@ def start(
                 "version": flow.definition.version,
                 "key": key,
                 "created": handle.created,
+                **ended,
             }
         )
-        return
-    word = "new" if handle.created else "was there already"
-    output.say(f"{handle.id}  {word}")
+    elif ended:
+        output.say(json.dumps(ended["result"], ensure_ascii=False))
+
+
+def _ended(desk: Desk, handle: Handle[Any], patience: timedelta) -> dict[str, Any]:
+    handle.result(patience)
+    facts = handle.facts()
+    result = desk.database.run(queries.result, desk.catalogue, facts)
+    return {"status": facts.status, "result": masked(result, desk.settings.masked)}
 
 
 @click.command()

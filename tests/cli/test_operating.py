@@ -263,6 +263,18 @@ def test_an_execution_is_started_by_its_flows_name(terminal: Terminal, lab: Lab)
     assert "was there already" in terminal("start", "chain", "--input", '{"n": 1}', "--key", "o-1")
 
 
+def test_a_start_may_wait_for_the_result(terminal: Terminal, lab: Lab) -> None:
+    given = ("start", "chain", "--input", '{"n": 1}', "--key", "o-1")
+    impatient = terminal.run(*given, "--wait", "0s")
+    lab.drain()
+
+    assert impatient.exit_code == 1
+    assert "it goes on" in impatient.stderr
+    assert terminal(*given, "--wait", "10s").splitlines()[1:] == ["1"]
+    waited = terminal.json(*given, "--wait", "10s")
+    assert (waited["status"], waited["result"], waited["created"]) == ("succeeded", 1, False)
+
+
 def test_the_history_tells_who_started_an_execution(terminal: Terminal, lab: Lab) -> None:
     terminal.json("start", "chain", "--input", '{"n": 1}', "--key", "o-1", "--actor", "ann")
 
