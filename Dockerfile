@@ -9,12 +9,11 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/orchestrator orchestrator
 
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md LICENSE celeryconfig.py ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY orchestrator orchestrator
-COPY workers workers
 COPY examples examples
-# Editable: the examples and celeryconfig.py are run from here, and so is what they import.
+# Editable: the examples are run from here.
 RUN pip install -c constraints.txt -e '.[flower]'
 
 USER orchestrator
-CMD ["celery", "-A", "workers.app", "worker", "-n", "worker@%h", "-l", "INFO"]
+CMD ["celery", "-A", "orchestrator.workers.app", "worker", "-n", "worker@%h", "-l", "INFO"]

@@ -16,7 +16,7 @@ from benchmarks.children import Node, worker
 from benchmarks.services import Services
 from orchestrator.settings import Settings
 from orchestrator.store.database import Connection
-from workers import connect
+from orchestrator.workers import connect
 
 PROCESSES = 2
 
@@ -81,7 +81,7 @@ class Product:
         # Its own configuration sends events; the peer's, Celery's default, does not.
         options = () if events else ("--", "worker.send_task_events=False")
         return worker(
-            "workers.app",
+            "orchestrator.workers.app",
             self.control,
             name=self.name,
             folder=folder,

@@ -17,7 +17,7 @@ import orchestrator
 from orchestrator import lifecycle
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("orchestrator", "workers")
+PACKAGES = ("orchestrator",)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 S = TypeVar("S", bound=StrEnum)

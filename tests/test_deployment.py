@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-import celeryconfig
 from orchestrator.settings import Settings
+from orchestrator.workers import celeryconfig
 
 ROOT = Path(__file__).parents[1]
 SERVERS = {"postgres", "rabbitmq", "redis"}

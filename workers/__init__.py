@@ -1,1 +1,1 @@
-"""Everything that speaks Celery, and nothing else."""
+"""Short names for a checkout; what is installed is `orchestrator.workers`."""

@@ -26,7 +26,7 @@ from orchestrator.errors import Unavailable
 from orchestrator.runtime import queries
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.store import migrate
-from workers import connect
+from orchestrator.workers import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -24,7 +24,7 @@ from orchestrator import ExecutionFailed, Orchestrator, OrchestratorError, Setti
 from orchestrator.cli.processes import Team, forget_settings, orderly_end
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.store import migrate
-from workers import connect
+from orchestrator.workers import connect
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

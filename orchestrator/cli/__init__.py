@@ -1,7 +1,8 @@
 """The command line of the product: read, start and operate executions, and look after services.
 
 Exit codes: 0 done, 1 what was asked did not happen, 2 bad usage. Errors are one sentence on stderr.
-The same commands stand under ``celery -A workers.app flow``; see `orchestrator.cli.plugin`.
+The same commands stand under ``celery -A orchestrator.workers.app flow``; see
+`orchestrator.cli.plugin`.
 """
 
 from __future__ import annotations

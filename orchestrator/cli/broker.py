@@ -30,7 +30,7 @@ def setup(desk: Desk, ctx: click.Context, *, as_json: bool) -> None:
     code is 1: delete it while it is empty, and run this again.
     """
     # Celery takes longer to import than most commands to run
-    from workers import setup as declaring  # noqa: PLC0415
+    from orchestrator.workers import setup as declaring  # noqa: PLC0415
 
     attached = getattr(desk.app, "orchestrator", None)
     modules = desk.modules or desk.settings.modules

@@ -200,7 +200,7 @@ def reach(facts: health.ServerFacts, *, pooled: bool) -> Iterator[Check]:
 
 def broker(desk: Desk) -> Iterator[Check]:
     """Check which broker answers."""
-    from workers import inspection  # noqa: PLC0415 - imports Celery
+    from orchestrator.workers import inspection  # noqa: PLC0415 - imports Celery
 
     facts = inspection.facts(desk.broker)
     if not facts.is_amqp:
@@ -223,7 +223,7 @@ def broker(desk: Desk) -> Iterator[Check]:
 
 def queues(desk: Desk) -> Iterator[Check]:
     """Check the queues of steps against the declaration of this release."""
-    from workers import inspection  # noqa: PLC0415 - imports Celery
+    from orchestrator.workers import inspection  # noqa: PLC0415 - imports Celery
 
     names = {desk.settings.queue, desk.settings.long_queue}
     names |= {tally.queue for tally in overview.queues(desk.database)}

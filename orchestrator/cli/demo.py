@@ -81,7 +81,7 @@ def demo(executions: int, kill: bool, as_json: bool) -> None:
 def demonstrate(executions: int, *, kill: bool, quiet: bool) -> Proof:
     """Run the flows and return what came of them."""
     # Celery takes longer to import than the other commands to run
-    from workers import connect  # noqa: PLC0415
+    from orchestrator.workers import connect  # noqa: PLC0415
 
     forget_settings()
     say = _silent if quiet else output.say

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from orchestrator.client import Orchestrator
     from orchestrator.records import StepMessage
-    from workers.sender import Sender
+    from orchestrator.workers.sender import Sender
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,14 +121,14 @@ class Desk:
     @cached_property
     def sender(self) -> Sender:
         """The way to the broker."""
-        from workers import connect  # noqa: PLC0415 - as above
+        from orchestrator.workers import connect  # noqa: PLC0415 - as above
 
         return connect.sender(self.broker, self.database)
 
     @cached_property
     def broker(self) -> Callable[[], kombu.Connection]:
         """What opens a connection to the broker."""
-        from workers import connect  # noqa: PLC0415 - as above
+        from orchestrator.workers import connect  # noqa: PLC0415 - as above
 
         return connect.broker_of(self.app) if self.attached else connect.broker(self.settings)
 
@@ -295,7 +295,7 @@ def _flows_of(module: Any) -> Iterator[Flow[..., Any]]:
 
 
 def _attached(value: Any) -> list[Flow[..., Any]]:
-    """Return the flows of a Celery application that `workers.app.attach` was given."""
+    """Return the flows of a Celery application that `orchestrator.workers.app.attach` was given."""
     crew = getattr(value, "__dict__", {}).get("orchestrator") if value is not None else None
     catalogue = getattr(crew, "catalogue", None)
     return list(catalogue.flows.values()) if isinstance(catalogue, Catalogue) else []

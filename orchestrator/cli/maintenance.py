@@ -97,7 +97,7 @@ def purge(desk: Desk, *, older_than: timedelta | None, actor: str, as_json: bool
 
 
 def _broker_depths(desk: Desk, names: list[str]) -> tuple[dict[str, dict[str, Any]], str | None]:
-    from workers import inspection  # noqa: PLC0415 - imports Celery
+    from orchestrator.workers import inspection  # noqa: PLC0415 - imports Celery
 
     try:
         found = inspection.depths(desk.broker, names)
@@ -147,7 +147,7 @@ def _draw_queues(rows: list[dict[str, Any]], problem: str | None) -> None:
 
 
 def _redrive(desk: Desk) -> int:
-    from workers import pump  # noqa: PLC0415 - imports Celery
+    from orchestrator.workers import pump  # noqa: PLC0415 - imports Celery
 
     total = 0
     while (

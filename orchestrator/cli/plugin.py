@@ -1,8 +1,8 @@
-"""The same commands as a sub-command of Celery: ``celery -A workers.app flow list``.
+"""The same commands as a sub-command of Celery: ``celery -A orchestrator.workers.app flow list``.
 
 Celery finds the group by the entry point ``celery.commands``. An application that was attached
-(`workers.app.attach`) brings its flows, its settings and its broker; for any other one they are
-those of the environment. Worker, beat and Flower are Celery's own commands there.
+(`orchestrator.workers.app.attach`) brings its flows, its settings and its broker; for any other
+one they are those of the environment. Worker, beat and Flower are Celery's own commands there.
 """
 
 from __future__ import annotations

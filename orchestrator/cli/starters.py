@@ -1,7 +1,7 @@
 """``worker``, ``beat`` and ``flower``: Celery's own programs with fitting options.
 
-They are thin: what they start is ``celery -A workers.app worker`` in this very process, and all
-options of Celery may follow. What they add is said in each command's help.
+They are thin: what they start is ``celery -A orchestrator.workers.app worker`` in this very
+process, and all options of Celery may follow. What they add is said in each command's help.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ _options = click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="
 def worker(ctx: click.Context, options: tuple[str, ...]) -> None:
     """Start a worker that runs the flows of the modules in ORCHESTRATOR_MODULES.
 
-    This is `celery -A workers.app worker --loglevel INFO`; SIGTERM means a soft shutdown: bodies
-    get 20 seconds to end, the rest is handed back. All options of Celery may follow:
+    This is `celery -A orchestrator.workers.app worker --loglevel INFO` under a name of its own, so
+    that several may run on one host; SIGTERM means a soft shutdown: bodies get 20 seconds to end,
+    the rest is handed back. All options of Celery may follow:
 
     \b
         orchestrator worker --concurrency 4
         orchestrator worker --pool threads --concurrency 50 --queues orchestrator,reports
     """
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # Celery reads it when it is imported
-    ctx.exit(_celery("worker", options))
+    ctx.exit(_celery("worker", (*_name(options), *options)))
 
 
 @click.command(context_settings=_hands_on, short_help="Start beat, the alarm clock of the sweeps.")
@@ -49,8 +50,8 @@ def worker(ctx: click.Context, options: tuple[str, ...]) -> None:
 def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
     """Start beat, the alarm clock of the sweeps; two of them do no harm.
 
-    This is `celery -A workers.app beat --loglevel INFO`, without a pid file. Beat keeps nothing:
-    it may be killed and run elsewhere at any time. All options of Celery may follow.
+    This is `celery -A orchestrator.workers.app beat --loglevel INFO`, without a pid file. Beat
+    keeps nothing: it may be killed and run elsewhere at any time. All options of Celery may follow.
     """
     ctx.exit(_celery("beat", ("--pidfile", "", *options)))
 
@@ -63,8 +64,9 @@ def beat(ctx: click.Context, options: tuple[str, ...]) -> None:
 def flower(ctx: click.Context, options: tuple[str, ...]) -> None:
     """Start Flower, which shows workers, executions and steps in a browser.
 
-    This is `celery -A workers.app flower`; it needs the extra celery-orchestrator[flower]. Flower
-    forgets what it has shown when it ends, the database does not. All options of Flower may follow:
+    This is `celery -A orchestrator.workers.app flower`; it needs the extra
+    celery-orchestrator[flower]. Flower forgets what it has shown when it ends, the database does
+    not. All options of Flower may follow:
 
     \b
         orchestrator flower --port=5555 --basic-auth=ann:secret
@@ -74,6 +76,15 @@ def flower(ctx: click.Context, options: tuple[str, ...]) -> None:
             "Flower is not installed: pip install 'celery-orchestrator[flower]', then try again"
         )
     ctx.exit(_celery("flower", options))
+
+
+def _name(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options for a node name of its own, unless one is given.
+
+    RabbitMQ refuses the second of two workers of one name, which by default all of a host have.
+    """
+    given = any(option.startswith(("-n", "--hostname")) for option in options)
+    return () if given else ("-n", f"worker-{os.getpid()}@%h")
 
 
 def _celery(program: str, options: Sequence[str]) -> int:
@@ -91,7 +102,7 @@ def _celery(program: str, options: Sequence[str]) -> int:
     _look_at_broker(settings)
     celery: click.Group = import_module("celery.bin.celery").celery
     level = () if program == "flower" else ("--loglevel", "INFO")
-    words = ["--app", "workers.app", program, *level, *options]
+    words = ["--app", "orchestrator.workers.app", program, *level, *options]
     try:
         code: Any = celery.main(words, prog_name="celery", standalone_mode=False)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -106,7 +117,7 @@ def _celery(program: str, options: Sequence[str]) -> int:
 
 def _look_at_broker(settings: Settings) -> None:
     """Say at once what is waited for; refuse where waiting does not help."""
-    from workers import connect, inspection  # noqa: PLC0415 - imports Celery
+    from orchestrator.workers import connect, inspection  # noqa: PLC0415 - imports Celery
 
     try:
         inspection.facts(connect.broker(settings))

@@ -2,7 +2,7 @@
 
 No Celery is imported here: a task is known by what it has. Its queue, its time limits and its
 automatic retries become the defaults of the step; ``.options`` overrules them. How its body is run,
-with its request and its hooks, is the business of `workers.adopted`.
+with its request and its hooks, is the business of `orchestrator.workers.adopted`.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from celery import Celery
 from psycopg.rows import dict_row
 
 from orchestrator import Flow, Handle, Settings
+from orchestrator.workers import connect, topology
 from tests.acceptance import laws
 from tests.services.processes import wait_until
 from tests.services.workers import Crew, WorkerProcess
-from workers import connect, topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

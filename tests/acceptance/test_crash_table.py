@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.workers import connect
 from tests.acceptance import flows
 from tests.acceptance.conftest import OpenSite
 from tests.acceptance.proxy import AnswerLost
 from tests.acceptance.site import Site
 from tests.services.processes import wait_until
 from tests.services.rabbitmq import PrivateRabbit
-from workers import connect
 
 pytestmark = pytest.mark.chaos
 

@@ -17,11 +17,11 @@ import pytest
 import examples.purchase
 from examples.purchase import outside
 from orchestrator import Orchestrator, Settings
+from orchestrator.workers import connect
 from tests.services.flower import Flower
 from tests.services.foreign import Foreign, foreign
 from tests.services.processes import wait_until
 from tests.services.workers import ROOT, Crew, environment
-from workers import connect
 
 FOLDER = Path(examples.purchase.__file__).parent
 CLI = [sys.executable, "-m", "orchestrator.cli"]

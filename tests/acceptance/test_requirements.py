@@ -23,12 +23,12 @@ from orchestrator import (
     StepStatus,
 )
 from orchestrator.records import StepAddress, StepMessage
+from orchestrator.workers import connect
 from tests.acceptance import flows
 from tests.acceptance.conftest import OpenSite
 from tests.acceptance.masses import Masses
 from tests.acceptance.site import Site
 from tests.services.processes import wait_until
-from workers import connect
 
 
 @pytest.mark.req("E1")

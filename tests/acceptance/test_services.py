@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.workers import connect
 from tests.acceptance import flows
 from tests.acceptance.conftest import OpenSite
 from tests.acceptance.masses import Masses
@@ -11,7 +12,6 @@ from tests.acceptance.site import Site
 from tests.services.postgres import PrivatePostgres
 from tests.services.processes import wait_until
 from tests.services.rabbitmq import PrivateRabbit
-from workers import connect
 
 pytestmark = pytest.mark.chaos
 

@@ -12,11 +12,11 @@ from kombu import Connection
 
 from orchestrator.cli import checks as looks
 from orchestrator.store.health import ServerFacts
+from orchestrator.workers import topology
 from tests.cli.conftest import Terminal
 from tests.cli.test_commands import orchestrator
 from tests.runtime import flows
 from tests.runtime.lab import Lab
-from workers import topology
 
 
 def checks(found: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_the_same_commands_stand_below_celery(database_url: str, rabbitmq_url: s
         "broker_url": rabbitmq_url,
         "modules": "tests.acceptance.flows",
     }
-    words = ("--app", "workers.app", "flow")
+    words = ("--app", "orchestrator.workers.app", "flow")
 
     shown = celery(*words, "--help")
     started = celery(*words, "start", "chain", "--input", "{}", "--json", **services)

@@ -12,7 +12,7 @@ from typing import Any
 from tests.services.processes import free_port, wait_until
 from tests.services.workers import Crew
 
-CELERYS = (sys.executable, "-m", "celery", "-A", "workers.app", "flower")
+CELERYS = (sys.executable, "-m", "celery", "-A", "orchestrator.workers.app", "flower")
 
 
 class Flower:

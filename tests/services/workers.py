@@ -152,7 +152,7 @@ class WorkerProcess(Program):
         *,
         folder: Path,
         env: Mapping[str, str],
-        app: str = "workers.app",
+        app: str = "orchestrator.workers.app",
         queues: Sequence[str] = (),
         concurrency: int = 2,
         pool: str = "prefork",
@@ -183,7 +183,7 @@ class BeatProcess(Program):
         *,
         folder: Path,
         env: Mapping[str, str],
-        app: str = "workers.app",
+        app: str = "orchestrator.workers.app",
         options: Sequence[str] = (),
         name: str | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 
-from workers.app import attach
+from orchestrator.workers.app import attach
 
 app = Celery("cinema", broker=os.environ["ORCHESTRATOR_BROKER_URL"])
 app.conf.update(task_default_queue="cinema", broker_connection_retry_on_startup=True)

@@ -13,9 +13,9 @@ from psycopg.rows import dict_row
 from orchestrator.client import Orchestrator
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.settings import Settings
+from orchestrator.workers import connect
 from tests.services.workers import Crew
 from tests.workers import shop as flows
-from workers import connect
 
 MODULE = "tests.workers.shop"
 

@@ -1,5 +1,5 @@
 """The application of the product with a shorter soft shutdown."""
 
-from workers.app import app
+from orchestrator.workers.app import app
 
 app.conf.worker_soft_shutdown_timeout = 2.0

@@ -14,11 +14,11 @@ from celery.exceptions import Ignore, Reject
 from orchestrator import DefinitionError, ExecutionFailed, Retry, RetryAfter, Step, step
 from orchestrator import Reject as RejectStep
 from orchestrator.runtime import bodies
+from orchestrator.workers import adopted
 from tests.runtime.lab import Lab
 from tests.workers import warehouse
 from tests.workers.conftest import Shop
 from tests.workers.warehouse import Fatal, Flaky, raises, told
-from workers import adopted
 
 
 @pytest.fixture

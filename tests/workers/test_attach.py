@@ -10,12 +10,12 @@ from celery import Celery
 
 from orchestrator import flow, step
 from orchestrator.settings import Settings
+from orchestrator.workers import connect
+from orchestrator.workers.app import attach
+from orchestrator.workers.crew import crew_of
 from tests.services.processes import wait_until
 from tests.workers.bookshop.flows import order
 from tests.workers.conftest import Shop
-from workers import connect
-from workers.app import attach
-from workers.crew import crew_of
 
 OpenShop = Callable[..., Shop]
 
@@ -110,3 +110,10 @@ def test_module_that_is_not_there_ends_the_start_of_a_worker_with_its_name() -> 
 
     with pytest.raises(ModuleNotFoundError, match=r"tests\.workers\.nowhere"):
         app.loader.import_default_modules()
+
+
+def test_a_checkout_has_a_short_name_for_the_application() -> None:
+    short = importlib.import_module("workers.app")
+    installed = importlib.import_module("orchestrator.workers.app")
+
+    assert (short.app, short.attach) == (installed.app, installed.attach)

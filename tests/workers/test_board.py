@@ -10,8 +10,8 @@ import uuid
 import pytest
 
 from orchestrator.records import Claimed, StepAddress
-from workers.board import Board
-from workers.notices import Desk, Notice, Running, mark_of, posted
+from orchestrator.workers.board import Board
+from orchestrator.workers.notices import Desk, Notice, Running, mark_of, posted
 
 
 def running(token: int = 1) -> Running:

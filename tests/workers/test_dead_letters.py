@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.workers import connect, topology
 from tests.services.processes import wait_until
 from tests.workers.conftest import Shop
-from workers import connect, topology
 
 OpenShop = Callable[..., Shop]
 

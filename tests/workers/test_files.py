@@ -10,7 +10,7 @@ import kombu
 import pytest
 
 from orchestrator.settings import filesystem_transport
-from workers import files
+from orchestrator.workers import files
 
 
 def connect(folder: Path) -> kombu.Connection:

@@ -13,12 +13,12 @@ from celery.events import EventReceiver
 
 from orchestrator.errors import Unavailable
 from orchestrator.handles import Handle
+from orchestrator.workers.events import TaskEvents
+from orchestrator.workers.mirror import Event, ExecutionRows
 from tests.runtime import chosen_flows, flows
 from tests.runtime.conftest import lab, open_lab  # noqa: F401 - fixtures
 from tests.runtime.lab import Lab
 from tests.services.processes import wait_until
-from workers.events import TaskEvents
-from workers.mirror import Event, ExecutionRows
 
 
 def rows_of(lab: Lab) -> ExecutionRows:  # noqa: F811
@@ -129,7 +129,7 @@ def test_what_could_not_be_sent_is_told_when_the_broker_is_back(
     heard: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.events._SILENCE", 0.2)
+    monkeypatch.setattr("orchestrator.workers.events._SILENCE", 0.2)
     broken = [True, True]
 
     def connect() -> kombu.Connection:

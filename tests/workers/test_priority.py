@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from orchestrator.workers import connect
 from tests.services.processes import wait_until
 from tests.workers.conftest import Shop
-from workers import connect
 
 OpenShop = Callable[..., Shop]
 

@@ -15,10 +15,10 @@ import pytest
 
 from orchestrator import telemetry
 from orchestrator.records import StepMessage
+from orchestrator.workers import files, topology
+from orchestrator.workers.message import headers
+from orchestrator.workers.publisher import Publisher
 from tests.workers.messages import message
-from workers import files, topology
-from workers.message import headers
-from workers.publisher import Publisher
 
 Connect = Callable[[], kombu.Connection]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.workers import connect
 from tests.services.processes import wait_until
 from tests.workers.conftest import Shop
-from workers import connect
 
 OpenShop = Callable[..., Shop]
 

@@ -10,10 +10,10 @@ import kombu
 import pytest
 
 from orchestrator.records import StepMessage
+from orchestrator.workers import sender as sending
+from orchestrator.workers.sender import Sender
 from tests.services.processes import wait_until
 from tests.workers.messages import message
-from workers import sender as sending
-from workers.sender import Sender
 
 
 @pytest.fixture

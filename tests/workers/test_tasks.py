@@ -7,7 +7,7 @@ from types import ModuleType
 from celery import Celery, current_app
 
 from orchestrator import Settings, each, flow, step
-from workers.app import attach
+from orchestrator.workers.app import attach
 
 
 @step(timeout="2h")

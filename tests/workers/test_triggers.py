@@ -18,17 +18,17 @@ from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
+from orchestrator.workers import connect, topology
+from orchestrator.workers.app import attach
+from orchestrator.workers.crew import crew_of
+from orchestrator.workers.replies import Replies
+from orchestrator.workers.triggers import TriggerConsumer, trigger_queues
 from tests.runtime import flows
 from tests.runtime.lab import Lab
 from tests.services.foreign import QUEUE, Foreign, foreign
 from tests.services.postgres import PrivatePostgres
 from tests.services.processes import wait_until
 from tests.services.tunnel import Tunnel
-from workers import connect, topology
-from workers.app import attach
-from workers.crew import crew_of
-from workers.replies import Replies
-from workers.triggers import TriggerConsumer, trigger_queues
 
 DEAD = f"{QUEUE}.dead"
 

@@ -8,9 +8,9 @@ import pytest
 
 from orchestrator.errors import ExecutionFailed
 from orchestrator.runtime import quarantine
+from orchestrator.workers import connect
 from tests.services.processes import wait_until
 from tests.workers.conftest import Shop
-from workers import connect
 
 OpenShop = Callable[..., Shop]
 

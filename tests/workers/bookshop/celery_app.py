@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from workers.app import attach
+from orchestrator.workers.app import attach
 
 app = Celery("bookshop")
 app.config_from_object("tests.workers.bookshop.settings", namespace="BOOKS")

@@ -2,7 +2,7 @@ import os
 
 from celery import Celery
 
-from workers.app import attach
+from orchestrator.workers.app import attach
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookstore.settings")
 

@@ -13,9 +13,9 @@ from orchestrator.flow.authoring import Flow
 from orchestrator.runtime import queues
 from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings, without_password
-from workers import inspection, topology
-from workers.connect import Connect
-from workers.topology import Declared
+from orchestrator.workers import inspection, topology
+from orchestrator.workers.connect import Connect
+from orchestrator.workers.topology import Declared
 
 
 def set_up(

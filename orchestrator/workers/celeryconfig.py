@@ -1,4 +1,4 @@
-"""Celery's configuration, found by its name from the working directory or the installed package.
+"""Celery's configuration of our own application: broker, queues, late acks, beat schedule.
 
 The database is the truth and a message a hint, so nothing here tries to make messages safe beyond
 what the protocol needs: late acknowledgement, quorum queues with a limit of deliveries, and no
@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrator.settings import Settings, filesystem_transport
-from workers import files, topology
+from orchestrator.workers import files, topology
 
 _settings = Settings()
 _on_files = _settings.broker_url.startswith("filesystem:")
@@ -50,7 +50,7 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 
 # Workers.
-worker_consumer = "workers.consumer:LeanConsumer"
+worker_consumer = "orchestrator.workers.consumer:LeanConsumer"
 worker_prefetch_multiplier = 1
 worker_send_task_events = True
 worker_soft_shutdown_timeout = 20.0

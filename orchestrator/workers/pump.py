@@ -24,7 +24,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import sweeping
 from orchestrator.store.bell import Bell
 from orchestrator.store.database import Connection, Database
-from workers.sender import Sender
+from orchestrator.workers.sender import Sender
 
 log = logging.getLogger(__name__)
 

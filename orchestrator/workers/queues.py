@@ -11,7 +11,7 @@ from typing import Any
 import kombu
 from celery.app.amqp import Queues
 
-from workers import topology
+from orchestrator.workers import topology
 
 
 class StepQueues(Queues):

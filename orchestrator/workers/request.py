@@ -12,7 +12,7 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request as CeleryRequest
 
-from workers.crew import crew_of
+from orchestrator.workers.crew import crew_of
 
 
 class Request(CeleryRequest):

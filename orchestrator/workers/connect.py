@@ -24,8 +24,8 @@ from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.settings import Settings, filesystem_transport
 from orchestrator.store import moves
 from orchestrator.store.database import Database
-from workers import files
-from workers.sender import Sender
+from orchestrator.workers import files
+from orchestrator.workers.sender import Sender
 
 #: A broker that is away is noticed within this time, in seconds.
 _CONNECT_TIMEOUT = 3.0

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import kombu
 
 from orchestrator.records import StepMessage
-from workers.publisher import Publisher
+from orchestrator.workers.publisher import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from orchestrator.runtime import start
 from orchestrator.runtime.foreign import ForeignMessage, readable
 from orchestrator.runtime.intake import BATCH, BATCH_BYTES, Intake
 from orchestrator.store.database import Connection, Database, is_of_database
-from workers import connect, topology
-from workers.crew import Crew, crew_of
-from workers.replies import Replies
+from orchestrator.workers import connect, topology
+from orchestrator.workers.crew import Crew, crew_of
+from orchestrator.workers.replies import Replies
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +269,7 @@ def dead_letter(message: Any) -> ForeignMessage:
 class Triggers(bootsteps.StartStopStep):
     """Celery's step for consuming triggers and sending replies, beside keeper and pump."""
 
-    requires = ("workers.crew:Background",)
+    requires = ("orchestrator.workers.crew:Background",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self._consumer: TriggerConsumer | None = None

@@ -13,9 +13,9 @@ from orchestrator.errors import InvalidInput, StepFailed
 from orchestrator.records import StepMessage
 from orchestrator.runtime.catalogue import task_names
 from orchestrator.runtime.outcomes import Failed, Retried
-from workers.consumer import GENERIC_TASK
-from workers.crew import Crew
-from workers.events import conclusion
+from orchestrator.workers.consumer import GENERIC_TASK
+from orchestrator.workers.crew import Crew
+from orchestrator.workers.events import conclusion
 
 _OPTIONS: dict[str, Any] = {
     "bind": True,
@@ -24,7 +24,7 @@ _OPTIONS: dict[str, Any] = {
     "ignore_result": True,
     "max_retries": None,
     "throws": (StepFailed,),
-    "Request": "workers.request:Request",
+    "Request": "orchestrator.workers.request:Request",
     "typing": False,
     "shared": False,  # else every other Celery application of the process gets it too
 }

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.records import Claimed, StepAddress
-from workers.board import Board
+from orchestrator.workers.board import Board
 
 #: Per queue: when the newest message that was claimed had been wanted, and when it was claimed.
 Claims = Mapping[str, tuple[str, str]]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from workers.message import VERSION_HEADER
+from orchestrator.workers.message import VERSION_HEADER
 
 #: Celery would wait ever longer for a broker that is away, up to half a minute: seconds.
 _LONGEST_WAIT = 3.0

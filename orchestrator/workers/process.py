@@ -25,11 +25,11 @@ from orchestrator.runtime.delivery import Delivery, Ended
 from orchestrator.runtime.incarnations import Incarnation
 from orchestrator.settings import Settings
 from orchestrator.store.database import Database
-from workers import connect
-from workers.board import Board
-from workers.events import TaskEvents
-from workers.mirror import ExecutionRows
-from workers.notices import Desk, Running, mark_of
+from orchestrator.workers import connect
+from orchestrator.workers.board import Board
+from orchestrator.workers.events import TaskEvents
+from orchestrator.workers.mirror import ExecutionRows
+from orchestrator.workers.notices import Desk, Running, mark_of
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 A step continued inline is invisible to Celery, which knows only the message the chain began with.
 Its events make it a row in Flower like any other: received, started, and how it ended. Executions
-get a row of their own (`workers.mirror`), of which their steps are the children.
+get a row of their own (`orchestrator.workers.mirror`), of which their steps are the children.
 
 Whoever runs steps only notes what happened. One thread of each process tells it a moment later, on
 connections of its own, many events in a message: a broker that is away costs no step any time, and
@@ -37,8 +37,8 @@ from orchestrator.runtime.outcomes import (
     Sleeps,
     Succeeded,
 )
-from workers.message import arguments_text, keywords_text
-from workers.mirror import PAUSE, Event, ExecutionRows
+from orchestrator.workers.message import arguments_text, keywords_text
+from orchestrator.workers.mirror import PAUSE, Event, ExecutionRows
 
 log = logging.getLogger(__name__)
 

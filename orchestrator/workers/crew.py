@@ -33,15 +33,15 @@ from orchestrator.settings import Settings
 from orchestrator.store import incarnations, sweeping
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import look, require_current
-from workers import connect, notices
-from workers.board import Board
-from workers.deaths import told_by
-from workers.events import TaskEvents
-from workers.keeper import Duties, Keeper
-from workers.notices import Notice, Running, mark_of
-from workers.process import Job, StepProcess, monitors
-from workers.pump import Pump, look_for_dead, redrive, relay
-from workers.sender import Sender
+from orchestrator.workers import connect, notices
+from orchestrator.workers.board import Board
+from orchestrator.workers.deaths import told_by
+from orchestrator.workers.events import TaskEvents
+from orchestrator.workers.keeper import Duties, Keeper
+from orchestrator.workers.notices import Notice, Running, mark_of
+from orchestrator.workers.process import Job, StepProcess, monitors
+from orchestrator.workers.pump import Pump, look_for_dead, redrive, relay
+from orchestrator.workers.sender import Sender
 
 T = TypeVar("T")
 
@@ -386,7 +386,7 @@ def crew_of(app: Celery | None) -> Crew:
     crew: Crew | None = getattr(app, "orchestrator", None)
     if crew is None:
         raise RuntimeError(
-            "this application was not attached: call workers.app.attach(app, modules)"
+            "this application was not attached: call orchestrator.workers.app.attach(app, modules)"
         )
     return crew
 

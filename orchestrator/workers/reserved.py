@@ -21,8 +21,8 @@ from celery.worker import state
 
 from orchestrator.errors import InvalidInput
 from orchestrator.records import StepMessage
-from workers.crew import Crew, crew_of
-from workers.message import VERSION_HEADER
+from orchestrator.workers.crew import Crew, crew_of
+from orchestrator.workers.message import VERSION_HEADER
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from celery import bootsteps
 
 from orchestrator.errors import InvalidInput
 from orchestrator.records import StepMessage
-from workers import topology
-from workers.crew import Crew, crew_of
-from workers.message import VERSION_HEADER
-from workers.triggers import received
+from orchestrator.workers import topology
+from orchestrator.workers.crew import Crew, crew_of
+from orchestrator.workers.message import VERSION_HEADER
+from orchestrator.workers.triggers import received
 
 log = logging.getLogger(__name__)
 

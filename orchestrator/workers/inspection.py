@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 
 from orchestrator.errors import InvalidInput, OrchestratorError, Unavailable
 from orchestrator.settings import without_password
-from workers import topology
+from orchestrator.workers import topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from orchestrator.records import StepAddress
-from workers.deaths import Ending, Watch, ending_of
-from workers.notices import Notice, Running
+from orchestrator.workers.deaths import Ending, Watch, ending_of
+from orchestrator.workers.notices import Notice, Running
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from celery.apps.worker import Worker as CeleryWorker
 from celery.utils.text import str_to_list
 
 from orchestrator.runtime.queues import high, queues_of
-from workers import tasks
-from workers.crew import Crew, crew_of
-from workers.topology import step_queue
-from workers.triggers import trigger_queues
+from orchestrator.workers import tasks
+from orchestrator.workers.crew import Crew, crew_of
+from orchestrator.workers.topology import step_queue
+from orchestrator.workers.triggers import trigger_queues
 
 
 class Worker(CeleryWorker):
@@ -45,7 +45,7 @@ class Worker(CeleryWorker):
         """Use our consumer where no other was chosen."""
         super().on_init_blueprint()
         if self.consumer_cls == "celery.worker.consumer:Consumer":
-            self.consumer_cls = "workers.consumer:Consumer"
+            self.consumer_cls = "orchestrator.workers.consumer:Consumer"
 
     def wait_for_soft_shutdown(self) -> bool:
         """Wait for running steps, then hand back the rest; other tasks wait as Celery lets them."""

@@ -31,8 +31,8 @@ import kombu
 
 from orchestrator import telemetry
 from orchestrator.records import StepMessage
-from workers import message as wire_format
-from workers import topology
+from orchestrator.workers import message as wire_format
+from orchestrator.workers import topology
 
 log = logging.getLogger(__name__)
 
