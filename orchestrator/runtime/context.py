@@ -120,7 +120,10 @@ def this_step() -> ThisStep:
     try:
         return _current.get()
     except LookupError:
-        raise InvalidInput("this_step() was called outside the body of a step") from None
+        raise InvalidInput(
+            "this_step() was called outside the body of a step; in a test, call the step inside of"
+            " `with orchestrator.testing.as_step():`"
+        ) from None
 
 
 def enter(step: ThisStep) -> Any:

@@ -1,6 +1,6 @@
 import os
 
-from orchestrator import Retry, flow, signal, sleep, step
+from orchestrator import Retry, flow, signal, sleep, step, this_step
 
 COOLING = os.environ.get("COOLING", "2h")
 
@@ -9,7 +9,8 @@ COOLING = os.environ.get("COOLING", "2h")
 def bake(loaves: int) -> list[str]:
     if os.environ.get("OVEN") == "broken":
         raise ConnectionError("the oven does not answer")
-    return [f"loaf {number}" for number in range(1, loaves + 1)]
+    batch = this_step().attempt
+    return [f"loaf {number} of batch {batch}" for number in range(1, loaves + 1)]
 
 
 @step

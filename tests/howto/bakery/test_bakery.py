@@ -2,10 +2,12 @@ import pytest
 from bakery import bake, order
 
 from orchestrator import InvalidInput, Orchestrator
+from orchestrator.testing import as_step
 
 
 def test_bread_is_counted() -> None:
-    assert bake(2) == ["loaf 1", "loaf 2"]
+    with as_step(attempt=2):
+        assert bake(2) == ["loaf 1 of batch 2", "loaf 2 of batch 2"]
 
 
 def test_a_broken_oven_is_no_bread(monkeypatch: pytest.MonkeyPatch) -> None:
