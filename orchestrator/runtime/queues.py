@@ -7,7 +7,7 @@ not wait behind the backlog of the rest, on every broker alike (docs/decisions/0
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from orchestrator.flow.authoring import Flow
@@ -33,6 +33,35 @@ def queues_of(flows: Iterable[Flow[..., Any]], settings: Settings) -> set[str]:
         for options in flow.definition.options.values():
             names |= {options.queue or settings.queue, queue_of(options, settings)}
     return names
+
+
+def unconsumed(
+    flows: Iterable[Flow[..., Any]], settings: Settings, consumed: Collection[str]
+) -> list[str]:
+    """Return the queues of steps of flows that are missing among the consumed ones.
+
+    What whoever consumes another queue takes, too, is told by the name of that one.
+    """
+    used = {
+        queue_of(flow.definition.step_options(path), settings)
+        for flow in flows
+        for path in flow.definition.graph.paths()
+    }
+    missing = used.difference(consumed)
+    plain = {name.removesuffix(high("")) for name in missing}
+    plain = {name if name not in consumed else high(name) for name in plain}
+    if settings.queue in plain:
+        plain.discard(settings.long_queue)
+    return sorted(plain)
+
+
+def to_ask_for(consumed: Iterable[str], settings: Settings) -> list[str]:
+    """Return the queues of a worker without those that it consumes because of another."""
+    names = list(consumed)
+    beside = {high(name) for name in names}
+    if settings.queue in names:
+        beside.add(settings.long_queue)
+    return [name for name in names if name not in beside]
 
 
 def high(queue: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -226,6 +226,16 @@ def living(connection: CoreConnection) -> list[Living]:
         )
         for row in connection.execute(query).mappings()
     ]
+
+
+def consumed(connection: CoreConnection, lease: timedelta) -> set[str]:
+    """Return the queues that worker processes consume which gave a sign of life within a lease."""
+    query = (
+        select(func.unnest(_workers.c.queues))
+        .where(_workers.c.ended_at.is_(None))
+        .where(_workers.c.beat_at > func.orchestrator.now() - lease)
+    )
+    return set(connection.execute(query).scalars())
 
 
 def quarantined(connection: CoreConnection, execution_id: UUID) -> dict[tuple[str, str], str]:

@@ -28,9 +28,10 @@ from orchestrator.runtime import attempts, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.foreign import ForeignMessage
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
+from orchestrator.runtime.queues import to_ask_for, unconsumed
 from orchestrator.runtime.triggers import Trigger
 from orchestrator.settings import Settings
-from orchestrator.store import incarnations, sweeping
+from orchestrator.store import incarnations, situation, sweeping
 from orchestrator.store.database import Database
 from orchestrator.store.migrate import look, require_current
 from orchestrator.workers import connect, notices
@@ -184,6 +185,25 @@ class Crew:
             steady=lambda: self._steady,
         )
         self._pump.start()
+        self._tell_of_queues()
+
+    def _tell_of_queues(self) -> None:
+        """Warn of steps of its flows that would lie in queues which nobody consumes."""
+        try:
+            others = _the(self._database).run_calm(situation.consumed, self.settings.lease)
+        except OrchestratorError:
+            return  # the database is away, and that is told already
+        own, flows = self.consumed, self.catalogue.flows.values()
+        missing = unconsumed(flows, self.settings, {*own, *others})
+        wanted = ",".join((*to_ask_for(own, self.settings), *missing))
+        for queue in missing:
+            log.warning(
+                "this worker has flows with steps on queue %r, which neither it nor another living "
+                "worker consumes: start it with -Q %s, or another worker with -Q %s",
+                queue,
+                wanted,
+                queue,
+            )
 
     def stop(self) -> None:
         """Consuming has ended: stop the pump; the keeper goes on while the pool runs dry."""

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.flow.authoring import flow
 from orchestrator.flow.definition import Priority, StepOptions
-from orchestrator.runtime.queues import queue_of, queues_of
+from orchestrator.runtime.queues import queue_of, queues_of, to_ask_for, unconsumed
 from orchestrator.settings import Settings
 from tests.runtime.flows import first, second, third
 from tests.runtime.lab import Lab
@@ -51,6 +51,23 @@ def test_the_queues_of_flows_are_those_of_their_steps_and_the_common_ones() -> N
         *("orchestrator", "orchestrator.long", "orchestrator.high"),
         *("reports", "reports.high"),
     }
+
+
+@pytest.mark.parametrize(
+    ("consumed", "missing"),
+    [
+        ({"legacy"}, ["orchestrator", "reports"]),
+        ({"orchestrator", "orchestrator.high", "reports.high"}, []),
+        ({"orchestrator", "reports.high"}, ["orchestrator.high"]),
+    ],
+)
+def test_queues_that_nobody_consumes_are_told_by_the_name_to_ask_for(
+    consumed: set[str], missing: list[str]
+) -> None:
+    assert unconsumed([hurrying, reporting], Settings(), consumed) == missing
+    assert to_ask_for(("orchestrator", "orchestrator.high", "orchestrator.long"), Settings()) == [
+        "orchestrator"
+    ]
 
 
 def test_a_worker_goes_on_with_an_urgent_step_but_not_from_it_with_an_ordinary_one(

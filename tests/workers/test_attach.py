@@ -31,6 +31,24 @@ def test_application_runs_its_own_tasks_and_flows(open_shop: OpenShop) -> None:
     worker.wait_for_log(r"cinema\.greet.*succeeded.*hello you")
 
 
+def test_worker_tells_at_its_start_of_steps_in_queues_that_nobody_consumes(
+    open_shop: OpenShop,
+) -> None:
+    shop = open_shop()
+    worker = shop.crew.worker(app="tests.workers.cinema")  # consumes its own default queue only
+
+    worker.wait_for_log(
+        r"WARNING.*this worker has flows with steps on queue 'orchestrator', which neither it nor "
+        r"another living worker consumes: start it with -Q cinema,annex,orchestrator\b.*, or "
+        r"another worker with -Q orchestrator"
+    )
+    shop.crew.worker(queues=[shop.settings.queue])
+    third = shop.crew.worker(app="tests.workers.cinema")
+
+    assert "on queue 'annex'" in third.log()
+    assert "on queue 'orchestrator'" not in third.log(), "another worker consumes it"
+
+
 def test_application_leaves_what_it_lacks_to_others(open_shop: OpenShop) -> None:
     shop = open_shop()
     handle = shop.start("chain", 1)
