@@ -21,10 +21,12 @@ from tests.services.workers import ROOT, Crew, environment
 HERE = Path(__file__).parent
 FASTAPI, DJANGO = ROOT / "docs" / "how-to-fastapi.md", ROOT / "docs" / "how-to-django.md"
 TESTING, BAKERY = ROOT / "docs" / "how-to-test.md", HERE / "bakery"
+ADOPTING, ADOPTED = ROOT / "docs" / "how-to-adopt.md", HERE / "adopted"
 
 
 @pytest.mark.parametrize(
-    ("document", "project"), [(FASTAPI, HERE), (DJANGO, HERE / "bookstore"), (TESTING, BAKERY)]
+    ("document", "project"),
+    [(FASTAPI, HERE), (DJANGO, HERE / "bookstore"), (TESTING, BAKERY), (ADOPTING, ADOPTED)],
 )
 def test_what_a_howto_shows_is_what_runs_here(document: Path, project: Path) -> None:
     shown = re.findall(
@@ -149,6 +151,51 @@ def test_a_django_project_starts_a_flow_with_its_model(
         keys = connection.execute("SELECT key FROM orchestrator.keys").fetchall()
     assert orders == [("Emma", "packed")]
     assert keys == [(f"order-{told['order']}",)]
+
+
+_BUYER = """
+from shop.orders import buy, flows
+from shop.tasks import invoice
+invoice.delay("o-2")
+print(flows.wait(buy("o-1"), 30))
+flows.close()
+"""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("workers", "settings"),
+    [
+        ([["legacy"], ["orchestrator"]], {}),
+        ([["legacy", "orchestrator"]], {}),
+        ([["legacy"]], {"ORCHESTRATOR_QUEUE": "legacy"}),
+    ],
+    ids=["workers of their own", "one worker", "one queue"],
+)
+def test_an_application_runs_its_tasks_and_adopts_one(
+    workers: list[list[str]],
+    settings: dict[str, str],
+    variables: dict[str, str],
+    new_crew: Callable[..., Crew],
+) -> None:
+    variables = {**variables, **settings, "PYTHONPATH": f"{ADOPTED}:{ROOT}"}
+    crew = new_crew()
+    first, *_ = [
+        crew.worker(app="shop.celery", queues=queues, env=variables, concurrency=1, wait=False)
+        for queues in workers
+    ]
+
+    told = subprocess.run(
+        [sys.executable, "-c", _BUYER],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=90,
+    ).stdout
+
+    assert told == "invoice of o-1 posted to the buyer of o-1\n"
+    first.wait_for_log(r"shop\.tasks\.invoice.*succeeded.*invoice of o-2")
 
 
 @pytest.mark.system
