@@ -97,13 +97,27 @@ def chosen(
         return [one.facts for one in found]
 
 
-def confirm(verb: str, wanted: Sequence[ExecutionFacts], *, yes: bool, as_json: bool) -> None:
-    """Ask a person before many executions are changed; a program has decided already."""
-    asks = sys.stdin.isatty() and output.on_terminal() and not as_json
-    if yes or len(wanted) < 2 or not asks:
+def confirm(
+    verb: str, wanted: Sequence[ExecutionFacts], *, named: bool, yes: bool, as_json: bool
+) -> None:
+    """Ask a person before many executions are changed; a program says beforehand that it means it.
+
+    Args:
+        named: they were named one by one, so a program has nothing further to say.
+
+    Raises:
+        click.UsageError: a condition chose them, ``yes`` is not given, and nobody can be asked.
+    """
+    if yes or not wanted:
+        return
+    many = output.counted(len(wanted), "execution")
+    if not (sys.stdin.isatty() and output.on_terminal() and not as_json):
+        if not named:
+            raise click.UsageError(f"this would {verb} {many}: say --yes, or --dry-run to see them")
+        return
+    if len(wanted) < 2:
         return
     flows = ", ".join(sorted({facts.flow for facts in wanted}))
-    many = output.counted(len(wanted), "execution")
     click.confirm(f"{verb.capitalize()} {many} of {flows}?", abort=True)
 
 

@@ -40,7 +40,12 @@ def _many(command: F) -> F:
     for option in (
         click.option("--rate", type=Rate(), help="At most so many: 20/s, 100/m."),
         click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing."),
-        click.option("--yes", "-y", is_flag=True, help="Do not ask before many are changed."),
+        click.option(
+            "--yes",
+            "-y",
+            is_flag=True,
+            help="Do not ask before many are changed; --where without a terminal needs it.",
+        ),
         _where,
         of_flow,
         _executions,
@@ -111,7 +116,7 @@ def retry(
         desk.orchestrator.retry(known, from_steps=from_steps, input=changes, actor=actor)
         return True
 
-    bulk.confirm("retry", wanted, yes=yes, as_json=as_json)
+    bulk.confirm("retry", wanted, named=where is None, yes=yes, as_json=as_json)
     pace = Pace(rate=rate, canary=canary or 0, patience=canary_wait.total_seconds())
     verb = Verb(name="retry", done="retried", carry_out=carry_out)
     tally = bulk.carry_out(desk, wanted, verb, pace, quiet=as_json)
@@ -247,7 +252,7 @@ def _act_on_many(
     if dry_run:
         bulk.rehearse(verb.name, wanted, as_json=as_json)
         return
-    bulk.confirm(verb.name, wanted, yes=yes, as_json=as_json)
+    bulk.confirm(verb.name, wanted, named=where is None, yes=yes, as_json=as_json)
     tally = bulk.carry_out(desk, wanted, verb, Pace(rate=rate), quiet=as_json)
     bulk.report(desk, verb.name, verb.done, wanted, tally, as_json=as_json)
 

@@ -66,12 +66,29 @@ def test_many_are_chosen_by_a_condition(terminal: Terminal, lab: Lab) -> None:
     handles = [lab.start(flows.chain, n, key=f"o-{n}") for n in range(3)]
     other = lab.start(flows.single, 1)
 
-    done = terminal.json("cancel", "--where", "flow=chain status=open key=o-*")
+    done = terminal.json("cancel", "--where", "flow=chain status=open key=o-*", "--yes")
 
     assert (done["matched"], done["done"], done["refused"]) == (3, 3, 0)
     assert {one["id"] for one in done["executions"]} == {handle.id for handle in handles}
     assert status(other) is ExecutionStatus.RUNNING
     assert "nothing was done" in terminal("cancel", "--where", "flow=chain status=open")
+
+
+@pytest.mark.req("E12")
+def test_a_condition_is_acted_on_only_by_who_says_so_or_can_be_asked(
+    terminal: Terminal, lab: Lab
+) -> None:
+    handles = [lab.start(flows.chain, n, key=f"o-{n}") for n in range(3)]
+
+    for act in ("pause", "cancel"):
+        sentence = terminal.refused(act, "--where", "flow=chain", code=2)
+        assert sentence == f"this would {act} 3 executions: say --yes, or --dry-run to see them"
+        terminal.refused(act, "--where", "flow=chain", "--json", code=2)
+
+    assert terminal.json("cancel", "--where", "flow=chain", "--dry-run")["matched"] == 3
+    assert {status(handle) for handle in handles} == {ExecutionStatus.RUNNING}
+    assert audit(lab) == []
+    assert terminal.json("cancel", "o-0", "o-1")["done"] == 2, "named, so meant"
 
 
 @pytest.mark.req("E12")
@@ -84,7 +101,7 @@ def test_a_condition_without_a_status_means_what_the_act_is_for(
         lab.start(flows.chain, n)
 
     for act, count in (("pause", 2), ("pause", 0), ("resume", 2), ("cancel", 2), ("cancel", 0)):
-        done = terminal.json(act, "--where", "flow=chain")
+        done = terminal.json(act, "--where", "flow=chain", "-y")
         assert (act, done["matched"], done["done"]) == (act, count, count)
 
 
@@ -103,7 +120,7 @@ def test_failed_executions_are_retried_by_a_condition(terminal: Terminal, lab: L
     fine = lab.start(flows.single, 1)
     lab.drain()
 
-    done = terminal.json("retry", "--where", "since=1h")  # of all these, what has failed
+    done = terminal.json("retry", "--where", "since=1h", "--yes")  # of all these, what has failed
     lab.drain()
 
     assert (done["matched"], done["done"]) == (3, 3)
@@ -128,7 +145,7 @@ def test_a_rate_spreads_the_executions_over_time(terminal: Terminal, lab: Lab) -
     failures(lab, 3)
 
     began = time.monotonic()
-    terminal("retry", "--where", "status=failed", "--rate", "5/s")
+    terminal("retry", "--where", "status=failed", "--rate", "5/s", "--yes")
 
     assert time.monotonic() - began >= 0.4
 
@@ -138,7 +155,7 @@ def test_a_canary_that_fails_again_leaves_the_others_alone(terminal: Terminal, l
     flows.behave["second"] = fail
 
     with at_work(lab):
-        done = terminal.run("retry", "--where", "status=failed", "--canary", "1", "--json")
+        done = terminal.run("retry", "--where", "status=failed", "--canary", "1", "--yes", "--json")
 
     assert done.exit_code == 1
     assert '"left_alone": 3' in done.stdout
@@ -150,7 +167,7 @@ def test_a_canary_that_ends_well_lets_the_others_follow(terminal: Terminal, lab:
     handles = failures(lab, 3)
 
     with at_work(lab):
-        done = terminal.json("retry", "--where", "status=failed", "--canary", "1")
+        done = terminal.json("retry", "--where", "status=failed", "--canary", "1", "--yes")
     lab.drain()
 
     assert (done["done"], done["canary"]) == (3, None)
