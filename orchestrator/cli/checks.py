@@ -15,6 +15,7 @@ import click
 from orchestrator.cli.desk import Desk
 from orchestrator.errors import OrchestratorError
 from orchestrator.runtime import overview
+from orchestrator.runtime import queues as queues_of_steps
 from orchestrator.settings import without_password
 from orchestrator.store import health, migrate, situation
 from orchestrator.store import search as searching
@@ -295,6 +296,7 @@ def work(desk: Desk) -> Iterator[Check]:
         found=f"{overdue} rows that nobody has looked at" if overdue else "up to date",
         fix="start a worker or beat, or run `orchestrator sweep`" if overdue else None,
     )
+    yield from untaken(desk)
     stuck = desk.database.run_calm(searching.find, searching.Search(stuck=True), limit=100)
     yield Check(
         name="executions",
@@ -304,6 +306,22 @@ def work(desk: Desk) -> Iterator[Check]:
         else "all move",
         fix=f"`orchestrator explain {stuck[0].facts.id}` says why" if stuck else None,
     )
+
+
+def untaken(desk: Desk) -> Iterator[Check]:
+    """Check that no steps wait where nobody takes them."""
+    found = overview.untaken(desk.database, desk.settings)
+    if not found:
+        yield Check(name="steps", verdict=OK, found="none waits in a queue without a worker")
+    for name, count in found:
+        steps = "1 step waits" if count == 1 else f"{count} steps wait"
+        yield Check(
+            name="steps",
+            verdict=PROBLEM,
+            found=f"{steps} in queue {name!r}, which no living worker consumes",
+            fix=f"start a worker for it: `orchestrator worker -Q {queues_of_steps.asked(name)}`, "
+            "or add it to -Q of your application's worker",
+        )
 
 
 def _processes(count: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.runtime import search
+from orchestrator.settings import Settings
 from orchestrator.store import overview as store
 from orchestrator.store import situation
 from orchestrator.store.database import Database
@@ -14,6 +15,8 @@ from orchestrator.store.search import Found, Search
 from orchestrator.store.situation import Living
 
 _FAILURES = 5
+#: A step that waits for so long in a queue without a worker is told of.
+_PATIENCE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,8 @@ def overview(database: Database, window: timedelta) -> Overview:
 def queues(database: Database) -> list[QueueTally]:
     """Return every queue that has open step runs or consumers, by name."""
     return database.run_calm(store.queues)
+
+
+def untaken(database: Database, settings: Settings) -> list[tuple[str, int]]:
+    """Return by queue how many step runs wait in one that no living worker consumes."""
+    return database.run_calm(store.untaken, settings.lease, _PATIENCE)

@@ -48,7 +48,7 @@ def unconsumed(
         for path in flow.definition.graph.paths()
     }
     missing = used.difference(consumed)
-    plain = {name.removesuffix(high("")) for name in missing}
+    plain = {asked(name) for name in missing}
     plain = {name if name not in consumed else high(name) for name in plain}
     if settings.queue in plain:
         plain.discard(settings.long_queue)
@@ -62,6 +62,11 @@ def to_ask_for(consumed: Iterable[str], settings: Settings) -> list[str]:
     if settings.queue in names:
         beside.add(settings.long_queue)
     return [name for name in names if name not in beside]
+
+
+def asked(queue: str) -> str:
+    """Return which queue a worker is told to consume so that it consumes ``queue``."""
+    return queue.removesuffix(high(""))
 
 
 def high(queue: str) -> str:

@@ -9,6 +9,7 @@ from orchestrator.flow.graph import CallNode, Graph, MergeNode, SignalNode, Slee
 from orchestrator.lifecycle import StepStatus
 from orchestrator.runtime import places, standing
 from orchestrator.runtime.answers import Answer, Situation, clock, when
+from orchestrator.runtime.queues import asked
 from orchestrator.store.situation import StepSituation
 
 _S = StepStatus
@@ -164,11 +165,14 @@ def _of_early(row: StepSituation, situation: Situation) -> Answer:
     if kind == "parked":
         return _without_function(row, situation, str((row.error or {}).get("function")))
     if kind == "postponed":
+        function = str((row.error or {}).get("function"))
+        elsewhere = _elsewhere(row, situation, function)
         return _about(
             row,
             "postponed",
-            f"met a worker that lacks its function ({(row.error or {}).get('function')})",
-            f"it is offered again at {due}",
+            f"met a worker that lacks its function ({function}){elsewhere}",
+            f"it is offered again at {due}{'; start a worker that has it there' * bool(elsewhere)}",
+            f"worker -Q {asked(row.queue)}" if elsewhere else None,
             until=row.due_at,
         )
     if row.error is not None:
@@ -180,6 +184,18 @@ def _of_early(row: StepSituation, situation: Situation) -> Answer:
             until=row.due_at,
         )
     return _about(row, "due-later", f"waits until {due}", "it goes on then", until=row.due_at)
+
+
+def _elsewhere(row: StepSituation, situation: Situation, function: str) -> str:
+    """Tell which living worker has the function, if all that have it consume other queues."""
+    able = [one for one in situation.workers if function in one.functions]
+    if not able or any(row.queue in one.queues for one in able):
+        return ""
+    first = able[0]
+    return (
+        f"; the worker process {first.pid} on {first.host} has it, but consumes "
+        f"{', '.join(first.queues) or 'nothing'} and not {row.queue}"
+    )
 
 
 def _of_unclaimed(row: StepSituation, situation: Situation) -> Answer:
@@ -198,7 +214,7 @@ def _of_unclaimed(row: StepSituation, situation: Situation) -> Answer:
             "no-consumer",
             f"is ready and {sent}, which no living worker consumes",
             "start a worker for this queue",
-            f"worker -Q {row.queue}",
+            f"worker -Q {asked(row.queue)}",
         )
     function = _function(row, situation)
     if function is not None and not any(function in one.functions for one in situation.workers):

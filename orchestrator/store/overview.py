@@ -11,7 +11,7 @@ from sqlalchemy import Connection as CoreConnection
 from sqlalchemy import and_, case, func, or_, select
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
-from orchestrator.store import tables
+from orchestrator.store import situation, tables
 from orchestrator.store.situation import living
 
 _executions, _definitions, _steps = tables.executions, tables.definitions, tables.steps
@@ -145,6 +145,19 @@ def consumers(connection: CoreConnection) -> dict[str, int]:
     """Return by queue how many worker processes run its steps."""
     steps_run = [one for one in living(connection) if one.functions]
     return dict(Counter(queue for one in steps_run for queue in one.queues))
+
+
+def untaken(
+    connection: CoreConnection, lease: timedelta, patience: timedelta
+) -> list[tuple[str, int]]:
+    """Return by queue how many step runs nobody takes: no living worker consumes it."""
+    query = (
+        select(_steps.c.queue, func.count())
+        .where(situation.untaken(patience, situation.consumed_queues(lease)))
+        .group_by(_steps.c.queue)
+        .order_by(_steps.c.queue)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def open_executions(connection: CoreConnection) -> int:

@@ -28,11 +28,12 @@ from sqlalchemy import Connection as CoreConnection
 
 from orchestrator.lifecycle import ExecutionStatus, StepStatus
 from orchestrator.records import ExecutionFacts
-from orchestrator.store import tables
+from orchestrator.store import situation, tables
 
 #: An open execution is stuck when no sweep has looked at a row of it for so long after its time.
 STUCK_AFTER = timedelta(minutes=1)
-#: ... or when so many messages for one of its steps were sent and none was claimed.
+#: ... or when a step waits for so long in a queue that no living worker consumes,
+#: or when so many messages for one of its steps were sent and none was claimed.
 _UNCLAIMED_MESSAGES = 3
 #: Ids are drawn by starters, whose clocks may differ from the database's by so much.
 _SKEW = timedelta(hours=1)
@@ -303,5 +304,6 @@ def _stuck() -> CTE:
     ready = _steps.c.status == str(StepStatus.READY)
     query = select(_steps.c.execution_id).distinct()
     query = query.where(_steps.c.attend_at.is_not(None))
-    query = query.where(or_(overdue, and_(ready, or_(parked, unclaimed))))
+    untaken = situation.untaken(STUCK_AFTER, situation.consumed_queues())
+    query = query.where(or_(overdue, and_(ready, or_(parked, unclaimed)), untaken))
     return query.cte("stuck").prefix_with("MATERIALIZED")

@@ -8,8 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy import Connection as CoreConnection
-from sqlalchemy import RowMapping, Select, case, func, literal, select, tuple_
 
 from orchestrator.lifecycle import StepStatus
 from orchestrator.records import StepAddress
@@ -230,12 +241,31 @@ def living(connection: CoreConnection) -> list[Living]:
 
 def consumed(connection: CoreConnection, lease: timedelta) -> set[str]:
     """Return the queues that worker processes consume which gave a sign of life within a lease."""
-    query = (
-        select(func.unnest(_workers.c.queues))
-        .where(_workers.c.ended_at.is_(None))
-        .where(_workers.c.beat_at > func.orchestrator.now() - lease)
+    return set(connection.execute(consumed_queues(lease)).scalars())
+
+
+def consumed_queues(lease: timedelta | None = None) -> Select[Any]:
+    """Return the query for queues of workers that have not ended, and gave a sign of life."""
+    query = select(func.unnest(_workers.c.queues)).where(_workers.c.ended_at.is_(None))
+    if lease is None:
+        return query
+    return query.where(_workers.c.beat_at > func.orchestrator.now() - lease)
+
+
+def untaken(patience: timedelta, queues: Any) -> ColumnElement[bool]:
+    """Return what holds for step runs that wait for so long in none of these queues' consumers.
+
+    Each message that a sweep sends anew begins its time anew: one that was repeated has waited.
+    """
+    now = func.orchestrator.now()
+    waited = or_(_steps.c.dispatched_at < now - patience, _steps.c.dispatch - _steps.c.claimed > 1)
+    return and_(
+        _steps.c.status == str(StepStatus.READY),
+        _steps.c.attend_at.is_not(None),
+        or_(_steps.c.due_at.is_(None), _steps.c.due_at <= now),
+        waited,
+        _steps.c.queue.not_in(queues),
     )
-    return set(connection.execute(query).scalars())
 
 
 def quarantined(connection: CoreConnection, execution_id: UUID) -> dict[tuple[str, str], str]:

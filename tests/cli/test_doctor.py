@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kombu import Connection
 
+from orchestrator import flow, step
 from orchestrator.cli import checks as looks
 from orchestrator.store.health import ServerFacts
 from orchestrator.workers import topology
@@ -75,6 +76,40 @@ def test_services_that_are_down_are_problems_and_no_traceback() -> None:
     assert told.returncode == 1
     assert "database postgresql://localhost:1/x cannot be reached" in told.stdout
     assert "Traceback" not in told.stdout + told.stderr
+
+
+@step
+def draw(n: int) -> int:
+    return n
+
+
+@flow
+def drawing(n: int) -> int:
+    return draw.options(queue="gpu", priority="high")(n)
+
+
+@pytest.mark.req("E13")
+def test_steps_in_a_queue_that_no_living_worker_consumes_are_a_problem(
+    terminal: Terminal, lab: Lab
+) -> None:
+    lab.catalogue.add(drawing)
+    handle = lab.start(drawing, 1)
+    lab.advance(seconds=25)
+    lab.worker()
+    assert checks(terminal.json("doctor"))["steps"]["verdict"] == "ok", "it has just been sent"
+    lab.advance(seconds=10)
+
+    ran = terminal.run("doctor", "--json")
+
+    found = checks(json.loads(ran.stdout))["steps"]
+    assert (ran.exit_code, found["verdict"]) == (1, "problem")
+    assert found["found"] == "1 step waits in queue 'gpu.high', which no living worker consumes"
+    assert "`orchestrator worker -Q gpu`" in found["fix"]
+    assert terminal.json("list", "--status", "stuck")["executions"] == []
+    lab.advance(seconds=40)
+    lab.sweep()
+    [stuck] = terminal.json("list", "--status", "stuck")["executions"]
+    assert stuck["id"] == handle.id
 
 
 SOUND: dict[str, Any] = {

@@ -127,6 +127,12 @@ POSTPONED = {"kind": "postponed", "function": "shop:ship", "message": "it lacks 
         (sent(due_at=LATER, error=ERROR, attempt=1), "retry-due", "failed at attempt 1", None),
         (sent(due_at=LATER, error=PARKED), "no-function", "step function shop:ship", None),
         (sent(due_at=LATER, error=POSTPONED), "postponed", "lacks its function", None),
+        (
+            sent(due_at=LATER, error={**POSTPONED, "function": "shop:charge"}, queue="gpu"),
+            "postponed",
+            "the worker process 4711 on red has it, but consumes orchestrator and not gpu",
+            "worker -Q gpu",
+        ),
         (sent(due_at=LATER), "due-later", "waits until 12:00:20 UTC", None),
         (running(), "running", "the worker process 4711 on red", None),
         (running(cancel_asked=True), "running", "asked to stop", None),
