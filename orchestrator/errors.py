@@ -8,7 +8,7 @@
     |  `- LeaseLost           the caller's fencing token is no longer the newest
     |- ExecutionFailed        the execution waited for ended failed or cancelled
     |- StepFailed             a step's failure as data: kind, message, attempts
-    |  |- TimedOut            an attempt exceeded its timeout
+    |  |- TimedOut            an attempt, or a wait, took longer than it may
     |  `- NotAList            the items of an `each` were not a list
     |- Unavailable            database or broker cannot be reached or used
     `- control flow raised by step bodies: RetryAfter, Reject
@@ -64,7 +64,7 @@ class StepFailed(OrchestratorError):
 
 
 class TimedOut(StepFailed):
-    """An attempt ran longer than its timeout."""
+    """An attempt ran longer than its timeout, or what was waited for did not come in time."""
 
 
 class NotAList(StepFailed):

@@ -135,7 +135,7 @@ class Flow(Authored[P, R_co]):
         return Flow(function, name=called, version=version, source=document)
 
     def graph(self) -> dict[str, Any]:
-        """Return its nodes and edges as plain data, each with its path; see `drawing.plain`."""
+        """Return its nodes and edges as plain data, each with its path."""
         about = {"name": self.name, "version": self.definition.version}
         return about | drawing.plain(self.definition.graph)
 

@@ -21,9 +21,12 @@ from orchestrator.store.database import Connection, Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionView:
-    """An execution with its steps and its history (requirements.md E1, E13).
+    """An execution with its steps and its history, as they were when they were read.
 
-    ``current_state`` names the steps now active; it is derived, never stored.
+    Attributes:
+        facts: its own row: status, counters, times.
+        steps: its step runs.
+        history: what happened to it, in order.
     """
 
     facts: ExecutionFacts
