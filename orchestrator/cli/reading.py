@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import click
@@ -130,17 +132,7 @@ def history(desk: Desk, *, execution: str, flow: str | None, unmasked: bool, as_
         return
     output.table(
         ["no", "at", "what", "step", "by", "detail"],
-        [
-            [
-                line["position"],
-                line["at"],
-                line["kind"],
-                documents.place_of(line),
-                line["actor"],
-                output.shortened(_detail(line["data"]), _CELL),
-            ]
-            for line in lines
-        ],
+        [row for line in lines for row in _history_rows(line)],
         right=["no"],
     )
     _tell_masked(lines != found)
@@ -339,16 +331,37 @@ def _error(step: Standing) -> str:
     return f"{error.get('kind')}: {error.get('message')}" if error else ""
 
 
+def _history_rows(line: Mapping[str, Any]) -> list[list[Any]]:
+    """Return a line of history, and under an act how the steps had ended that it opened again."""
+    data = line["data"]
+    told = [*([line[name] for name in ("position", "at", "kind")]), documents.place_of(line)]
+    rows = [[*told, line["actor"], output.shortened(_detail(data), _CELL)]]
+    wiped = data.get("reopened", ()) if isinstance(data, dict) else ()
+    for one in wiped:
+        at = None if one["at"] is None else datetime.fromisoformat(one["at"])
+        rest = {name: one[name] for name in ("attempt", "deaths", "error") if name in one}
+        detail = output.shortened(_detail(rest if "error" in rest else {}), _CELL)
+        rows.append([None, at, f"was {one['was']}", one["step"], None, detail or None])
+    if wiped and "reopened_more" in data:
+        rows.append([None, None, f"and {data['reopened_more']:,} more", None, None, None])
+    return rows
+
+
 def _detail(data: Any) -> str:
     """Tell what a line of history says beside its kind, an error first and as a sentence."""
     if not isinstance(data, dict):
         return _told(data)
-    rest = {name: value for name, value in data.items() if name != "error"}
+    apart = {"error", "deaths", "reopened", "reopened_more"}
+    rest = {name: value for name, value in data.items() if name not in apart}
     error = data.get("error")
-    if not isinstance(error, dict):
-        return _told(rest) if rest else ""
     attempt = f" (attempt {data['attempt']})" if data.get("attempt", 1) > 1 else ""
-    return f"{error.get('kind')}: {error.get('message')}{attempt}"
+    told = _told(rest) if rest else ""
+    if isinstance(error, dict):
+        told = f"{error.get('kind')}: {error.get('message')}{attempt}"
+    if not data.get("deaths"):
+        return told
+    times = "once" if data["deaths"] == 1 else f"{data['deaths']} times"
+    return f"taken over {times}{'; ' * bool(told)}{told}"
 
 
 def _told(value: Any) -> str:

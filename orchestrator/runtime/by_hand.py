@@ -19,7 +19,7 @@ from orchestrator.flow import planning
 from orchestrator.flow.graph import EachNode
 from orchestrator.lifecycle import ENDED_STEP, ExecutionStatus, StepStatus
 from orchestrator.records import StepAddress, StepFacts, StepMessage
-from orchestrator.runtime import edits, operate, places, record, reports, standing
+from orchestrator.runtime import edits, operate, places, record, reopened, reports, standing
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.runtime.outcomes import Expanded, Failed, Outcome, Succeeded
@@ -70,9 +70,12 @@ def complete(
         ]
         was_failed = locked.status is ExecutionStatus.FAILED
         detail = {"steps": [_path(row.address) for row in rows], **_shown(output, settings)}
+        if was_failed:
+            lost, ended = operate.to_reopen(connection, registered, execution_id, but=chosen)
+            detail |= reopened.told(ended)
         acts.write(connection, execution_id, kind, actor, detail, act=act)
         if was_failed:
-            operate.reopen_with_items(connection, registered, locked, settings, but=chosen)
+            operate.reopen_with_items(connection, registered, locked, lost, settings)
         messages = [
             message
             for row, outcome in zip(rows, outcomes, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -132,7 +132,8 @@ def history(
     """
     facts, lines = queries.history(database, execution_id)
     graph = graph_of(database, catalogue, facts)
-    return facts, [_with_runs(line, graph) for line in lines]
+    deaths = database.run_calm(store.deaths, execution_id)
+    return facts, [_with_deaths(_with_runs(line, graph), deaths) for line in lines]
 
 
 def explain(
@@ -259,6 +260,14 @@ def _with_runs(line: dict[str, Any], graph: Graph | None) -> dict[str, Any]:
     if name is not None and not standing.has_body(scopes.options_path(name, scope), graph):
         attempt = 0
     return {**line, "data": {**data, "attempt": max(0, attempt)}}
+
+
+def _with_deaths(
+    line: dict[str, Any], deaths: Mapping[tuple[str, str, int], int]
+) -> dict[str, Any]:
+    """Return a line of history that tells how often the step was taken over from a dead worker."""
+    count = deaths.get((line["name"], line["scope"], line["run"])) if line["name"] else None
+    return line if count is None else {**line, "data": {**line["data"], "deaths": count}}
 
 
 def _no_step(database: Database, execution_id: UUID, place: str) -> NotFound:

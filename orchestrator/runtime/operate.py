@@ -19,7 +19,7 @@ from orchestrator.flow import rerun as reruns
 from orchestrator.flow import scope as scopes
 from orchestrator.lifecycle import TERMINAL_EXECUTION, ExecutionStatus, StepStatus
 from orchestrator.records import StepAddress, StepFacts, StepMessage
-from orchestrator.runtime import edits, places, plans, record, reports
+from orchestrator.runtime import edits, places, plans, record, reopened, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
@@ -161,8 +161,9 @@ def retry(
                 f"execution {execution_id} is {locked.status}: only a failed one is retried; "
                 "to run finished steps again, re-run it from a step"
             )
-        acts.write(connection, execution_id, "retry", actor, {}, act=act)
-        reopen_with_items(connection, registered, locked, settings)
+        lost, ended = to_reopen(connection, registered, execution_id)
+        acts.write(connection, execution_id, "retry", actor, reopened.told(ended), act=act)
+        reopen_with_items(connection, registered, locked, lost, settings)
         if lock(connection, execution_id).status in TERMINAL_EXECUTION:
             # its deadline passed, or it was cancelled, and all that had begun succeeded: what was
             # never ordered is left
@@ -213,10 +214,11 @@ def rerun(
             ended = [row for row in rows if row.status in _REOPENED and not row.absorbed_by]
             reopen(connection, execution_id, registered, locked, settings)
         _order_again(connection, registered, locked, chosen, settings)
-        executions.keep_ends(connection, execution_id, ended)
+        kept = executions.keep_ends(connection, execution_id, ended)
         detail: dict[str, Any] = {
             "from": [scopes.options_path(name, scope) for name, scope in chosen],
             "run": locked.reruns + 1,
+            **reopened.told([row for row in ended if row.address not in kept]),
         }
         if changes is not None:
             detail["input"] = {"old": replaced, "new": dict(changes)}
@@ -317,24 +319,41 @@ def reopen(
     )
 
 
-def reopen_with_items(
+def to_reopen(
     connection: Connection,
     registered: Registered,
-    locked: LockedExecution,
-    settings: Settings,
+    execution_id: UUID,
     *,
     but: Collection[tuple[str, str]] = (),
-) -> None:
-    """Put back what the end of a locked execution cut off, and items of which too many failed.
-
-    What had failed in these keeps its id, as all that is retried; what was skipped for it is
-    ordered anew.
+) -> tuple[list[tuple[str, str]], list[StepFacts]]:
+    """Return the places of lost items and all step runs that `reopen_with_items` opens again.
 
     Args:
         but: eaches whose items are left alone.
     """
-    rows = _facts(connection, locked.id)
-    lost = reruns.lost_items(registered.graph, rows, but)
+    rows = executions.step_rows(connection, execution_id)
+    lost = list(reruns.lost_items(registered.graph, _facts(rows), but))
+    ended = [
+        row
+        for row in rows
+        if row.status in _REOPENED
+        and (row.absorbed_by is None or (row.address.name, row.address.scope) in lost)
+    ]
+    return lost, ended
+
+
+def reopen_with_items(
+    connection: Connection,
+    registered: Registered,
+    locked: LockedExecution,
+    lost: Sequence[tuple[str, str]],
+    settings: Settings,
+) -> None:
+    """Put back what the end of a locked execution cut off, and items of which too many failed.
+
+    What had failed in these, the ``lost`` of `to_reopen`, keeps its id, as all that is retried;
+    what was skipped for it is ordered anew.
+    """
     reopen(connection, locked.id, registered, locked, settings)
     if lost:
         _order_again(connection, registered, locked, lost, settings, kept=lost)
@@ -368,7 +387,7 @@ def _order_again(
     Those that are ``kept`` and could begin now go on under their old ids instead.
     """
     executions.lock_steps(connection, locked.id)
-    rows = _facts(connection, locked.id)
+    rows = _facts(executions.step_rows(connection, locked.id))
     current = {row.place for row in rows if row.status is not StepStatus.SUPERSEDED}
     for place in chosen:
         if tuple(place) not in current:
@@ -405,7 +424,7 @@ def _order_again(
     executions.reopen_absorbed(connection, locked.id, again)
 
 
-def _facts(connection: Connection, execution_id: UUID) -> list[reruns.RowFacts]:
+def _facts(rows: Iterable[StepFacts]) -> list[reruns.RowFacts]:
     return [
         reruns.RowFacts(
             name=row.address.name,
@@ -418,7 +437,7 @@ def _facts(connection: Connection, execution_id: UUID) -> list[reruns.RowFacts]:
             next=row.next or 0,
             absorbed=row.absorbed_by is not None,
         )
-        for row in executions.step_rows(connection, execution_id)
+        for row in rows
     ]
 
 

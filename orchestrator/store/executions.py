@@ -310,11 +310,13 @@ def supersede(connection: Connection, execution_id: UUID, addresses: Sequence[St
     )
 
 
-def keep_ends(connection: Connection, execution_id: UUID, ended: Sequence[StepFacts]) -> None:
-    """Give superseded step runs back how they had ended before their execution was opened again."""
+def keep_ends(
+    connection: Connection, execution_id: UUID, ended: Sequence[StepFacts]
+) -> set[StepAddress]:
+    """Give superseded step runs back how they had ended before it was opened; return which."""
     if not ended:
-        return
-    connection.execute(
+        return set()
+    rows = connection.execute(
         """
         UPDATE orchestrator.steps s
            SET attempt = a.attempt, deaths = a.deaths, error = a.error, closed_by = a.closed_by,
@@ -324,9 +326,11 @@ def keep_ends(connection: Connection, execution_id: UUID, ended: Sequence[StepFa
                  error jsonb, closed_by text, ended_no integer, ended_at timestamptz)
          WHERE s.execution_id = %(id)s AND (s.name, s.scope, s.run) = (a.name, a.scope, a.run)
            AND s.status = 'superseded'
+        RETURNING s.execution_id, s.name, s.scope, s.run
         """,
         {"id": execution_id, "rows": json.dumps([_end(row) for row in ended])},
-    )
+    ).fetchall()
+    return {StepAddress(*row) for row in rows}
 
 
 def _end(row: StepFacts) -> dict[str, Any]:

@@ -279,6 +279,14 @@ def quarantined(connection: CoreConnection, execution_id: UUID) -> dict[tuple[st
     return {(row[0], row[1]): row[2] for row in connection.execute(query) if row[0] is not None}
 
 
+def deaths(connection: CoreConnection, execution_id: UUID) -> dict[tuple[str, str, int], int]:
+    """Return by (name, scope, run) how often step runs were taken over from a dead worker."""
+    query = select(*(_steps.c[name] for name in ("name", "scope", "run", "deaths"))).where(
+        _steps.c.execution_id == execution_id, _steps.c.deaths > 0
+    )
+    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(query)}
+
+
 def input_of(connection: CoreConnection, execution_id: UUID) -> Any:
     """Return the encoded input of an execution, an object by parameter name."""
     query = select(tables.execution_state.c.input).where(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from orchestrator.lifecycle import StepStatus
+from orchestrator.records import StepAddress
+from orchestrator.runtime import reopened
 from tests.cli.conftest import Terminal
 from tests.runtime import chosen_flows, flows, hard_flows
 from tests.runtime.lab import Lab
@@ -233,3 +238,86 @@ def test_what_a_retry_with_another_input_replaces_reads_as_it_had_ended(
     assert (line["position"], line["data"]["attempt"]) == (before["ended_no"], 3)
     assert "ValueError: no (attempt 3)" in terminal("history", "o-1")
     lab.sound(handle)
+
+
+def test_history_keeps_under_a_retry_how_its_steps_had_ended(terminal: Terminal, lab: Lab) -> None:
+    def fail() -> None:
+        raise ValueError("the gateway said no")
+
+    flows.behave["second"] = fail
+    handle = lab.start(flows.chain, 1, key="o-1")
+    lab.drain()
+    before = {line["step"]: line for line in terminal.json("history", "o-1")["history"]}["second"]
+    flows.behave.clear()
+
+    terminal("retry", "o-1", "--actor", "ann")
+    lab.drain()
+
+    lines = terminal.json("history", "o-1")["history"]
+    [act] = [line for line in lines if line["kind"] == "retry"]
+    [kept] = act["data"]["reopened"]
+    assert (kept["step"], kept["was"], kept["attempt"]) == ("second", "failed", 1)
+    assert kept["error"] == {"kind": "ValueError", "message": "the gateway said no"}
+    assert kept["at"][:19] == before["at"][:19]
+    text = terminal("history", "o-1").splitlines()
+    [number] = [n for n, line in enumerate(text) if "  retry  " in line]
+    assert "was failed" in text[number + 1]
+    assert "ValueError: the gateway said no" in text[number + 1]
+    assert "reopened" not in text[number]
+    lab.sound(handle)
+
+
+def test_history_keeps_under_a_skip_what_it_opened_again(terminal: Terminal, lab: Lab) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    flows.behave["second"] = fail
+    lab.start(flows.chain, 1, key="o-1")
+    lab.drain()
+
+    terminal("complete", "o-1", "second", "--output", "5")
+
+    [act] = [
+        line for line in terminal.json("history", "o-1")["history"] if line["kind"] == "complete"
+    ]
+    assert [(one["step"], one["was"]) for one in act["data"]["reopened"]] == [("second", "failed")]
+
+
+def test_an_act_that_opens_many_steps_tells_a_hundred_and_counts_the_rest() -> None:
+    rows: Any = [
+        SimpleNamespace(
+            address=StepAddress(UUID(int=1), f"s{n:03}", "", 0),
+            status=StepStatus.FAILED,
+            ended_no=n,
+            ended_at=None,
+            attempt=1,
+            deaths=2,
+            error={"kind": "E", "message": "x" * 1000, "traceback": "..."},
+        )
+        for n in range(130)
+    ]
+
+    told = reopened.told(rows)
+
+    assert (len(told["reopened"]), told["reopened_more"]) == (100, 30)
+    assert len(told["reopened"][0]["error"]["message"]) == 500
+    assert told["reopened"][0]["deaths"] == 2
+    assert reopened.told([]) == {}
+
+
+def test_history_tells_that_a_step_was_taken_over_from_a_dead_worker(
+    terminal: Terminal, lab: Lab
+) -> None:
+    lab.start(flows.chain, 1, key="o-1")
+    dying = lab.worker()
+    dying.claim(lab.mail.popleft())
+    dying.die()
+    lab.advance(seconds=120)
+    lab.sweep()
+    lab.drain()
+
+    lines = terminal.json("history", "o-1")["history"]
+
+    [first] = [line for line in lines if line["step"] == "first"]
+    assert first["data"]["deaths"] == 1
+    assert "taken over once" in terminal("history", "o-1")
