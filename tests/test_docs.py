@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
 
 from orchestrator import ExecutionFailed
@@ -80,6 +82,16 @@ def test_the_readmes_flow_runs_and_is_operated_as_the_docs_say(open_shop: OpenSh
 
     assert answer.endswith(": tea reserved, cup reserved")
     assert names["flows"].wait(names["execution"], 60) == answer
+
+
+def test_the_queries_of_operations_are_answered(database_url: str) -> None:
+    text = "".join(blocks(ROOT / "docs" / "operations.md", "sql"))
+    queries = re.findall(r"^SELECT.*?;$", text, re.DOTALL | re.MULTILINE)
+
+    assert len(queries) == 8
+    with psycopg.connect(database_url) as connection:
+        for query in queries:
+            connection.execute(query.replace("'...'", f"'{UUID(int=0)}'")).fetchall()
 
 
 def test_the_tutorial_runs_as_it_is_written(
