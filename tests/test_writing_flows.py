@@ -29,7 +29,7 @@ def test_the_page_on_writing_flows_is_one_module(page: ModuleType) -> None:
     recorded = {name for name, value in vars(page).items() if isinstance(value, Flow)}
 
     assert len(recorded) == 14
-    assert len(blocks(PAGE)) == 15
+    assert len(blocks(PAGE)) == 16
 
 
 def test_the_page_shows_the_refusal_of_a_mistaken_flow(page: ModuleType, tmp_path: Path) -> None:
