@@ -14,7 +14,8 @@ import click
 
 from orchestrator.cli.desk import Desk
 from orchestrator.errors import OrchestratorError
-from orchestrator.runtime import overview
+from orchestrator.flow.graph import StepNode
+from orchestrator.runtime import overview, standing
 from orchestrator.runtime import queues as queues_of_steps
 from orchestrator.settings import without_password
 from orchestrator.store import health, migrate, situation
@@ -230,15 +231,52 @@ def queues(desk: Desk) -> Iterator[Check]:
     names |= {tally.queue for tally in overview.queues(desk.database)}
     depths = inspection.depths(desk.broker, sorted(names))
     differing = inspection.differences(desk.broker, sorted(names))
+    foreign = _foreign(desk) - {desk.settings.queue, desk.settings.long_queue}
     for depth in depths:
-        yield queue(depth.queue, depth.messages, depth.dead, differing.get(depth.queue))
+        name, problem = depth.queue, differing.get(depth.queue)
+        yield queue(name, depth.messages, depth.dead, problem, foreign=name in foreign)
 
 
-def queue(name: str, messages: int | None, dead: int | None, problem: str | None) -> Check:
-    """Check one queue; ``problem`` is what the broker has against our declaration of it."""
+def _foreign(desk: Desk) -> set[str]:
+    """Return the queues that the user's own application declares: those of adopted tasks."""
+    found = {
+        flow.definition.step_options(path).queue
+        for flow in desk.known.flows.values()
+        for path in flow.definition.graph.paths()
+        if isinstance(node := standing.node_at(path, flow.definition.graph), StepNode)
+        and desk.known.functions[node.function].task is not None
+    }
+    if desk.attached:
+        found.add(desk.app.conf.task_default_queue)
+    return {name for name in found if name is not None}
+
+
+def queue(
+    name: str,
+    messages: int | None,
+    dead: int | None,
+    problem: str | None,
+    *,
+    foreign: bool = False,
+) -> Check:
+    """Check one queue; ``problem`` is what the broker has against our declaration of it.
+
+    Args:
+        foreign: the user's application made it in its own way, for its own messages as well.
+    """
     if messages is None:
         found = "not made yet: the first worker that consumes it makes it"
         return Check(name=f"queue {name}", verdict=OK, found=found)
+    if problem is not None and foreign:
+        return Check(
+            name=f"queue {name}",
+            verdict=WARNING,
+            found=f"{messages} messages; your application made it, without a delivery limit and "
+            "dead letters",
+            fix="nothing if you can live with it: a step whose message kills its worker is set "
+            "aside by its row, but a message that is none of ours may circle; give the steps a "
+            "queue of their own with queue=",
+        )
     if problem is not None:
         return Check(
             name=f"queue {name}",

@@ -33,17 +33,28 @@ class Terminal:
 
     lab: Lab
 
-    def run(self, *words: object, input: str | None = None) -> Result:  # noqa: A002
+    def desk(self, **given: Any) -> Desk:
+        """What commands are given."""
         desk = Desk()
-        desk.__dict__.update(
-            settings=self.lab.settings,
-            database=self.lab.database,
-            catalogue=self.lab.catalogue,
-            orchestrator=self.lab.client,
-            sender=Post(self.lab),
-            broker=partial(Connection, "memory://"),
-        )
+        values: dict[str, Any] = {
+            "settings": self.lab.settings,
+            "database": self.lab.database,
+            "catalogue": self.lab.catalogue,
+            "orchestrator": self.lab.client,
+            "sender": Post(self.lab),
+            "broker": partial(Connection, "memory://"),
+        }
+        desk.__dict__.update(values | given)
+        return desk
+
+    def run(
+        self,
+        *words: object,
+        input: str | None = None,  # noqa: A002 - as CliRunner calls it
+        desk: Desk | None = None,
+    ) -> Result:
         texts = [str(word) for word in words]
+        desk = desk or self.desk()
         return CliRunner().invoke(cli, texts, obj=desk, input=input, catch_exceptions=False)
 
     def __call__(self, *words: object) -> str:

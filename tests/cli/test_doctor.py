@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Connection
 
 from orchestrator import flow, step
@@ -170,6 +172,46 @@ def test_a_queue_that_was_made_otherwise_is_a_problem() -> None:
 
     assert found.verdict == "problem"
     assert "circles for ever" in (found.fix or "")
+
+
+def test_a_queue_that_the_users_application_made_is_a_warning_and_never_to_be_deleted() -> None:
+    found = looks.queue("legacy", 3, 0, "inequivalent arg 'x-queue-type'", foreign=True)
+
+    assert found.verdict == "warning"
+    assert "without a delivery limit and dead letters" in found.found
+    assert "delete" not in (found.fix or "")
+
+
+@pytest.mark.system
+def test_the_queue_of_an_adopted_task_may_be_of_another_type(
+    terminal: Terminal, lab: Lab, rabbitmq_url: str
+) -> None:
+    app = Celery("legacy", broker="memory://", set_as_current=False)
+
+    @app.task
+    def old(n: int) -> int:
+        return n
+
+    adopted = step(old)
+
+    @flow
+    def modern(n: int) -> int:
+        return adopted.options(queue="legacy")(n)
+
+    lab.catalogue.add(modern)
+    lab.start(modern, 1)
+    with Connection(rabbitmq_url) as connection:
+        channel: Any = connection.default_channel
+        for name in ("legacy", lab.settings.long_queue):
+            channel.queue_declare(name, durable=True, auto_delete=False)
+
+    found = {
+        check.name: check.verdict
+        for check in looks.queues(terminal.desk(broker=partial(Connection, rabbitmq_url)))
+    }
+
+    assert found["queue legacy"] == "warning"
+    assert found[f"queue {lab.settings.long_queue}"] == "problem"
 
 
 @pytest.mark.system
