@@ -112,6 +112,31 @@ def loads(text: str | bytes, annotation: Any = None, *, where: str = "value") ->
     return decode(data, annotation, where=where)
 
 
+def plain(data: JSON) -> JSON:
+    """Return stored JSON as a person reads it, without its tags; what it was is not to be had back.
+
+    Goes by the form alone: no class is needed, and nothing is refused.
+    """
+    if isinstance(data, list):
+        return [plain(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    tag = _tag(data)
+    if tag is None:
+        return {key: plain(value) for key, value in data.items()}
+    if tag == "$type":
+        return data["name"] if "name" in data else plain(data.get("value"))
+    body = data[tag]
+    if tag == "$dict" and isinstance(body, list):
+        return {
+            pair[0] if isinstance(pair[0], str) else str(plain(pair[0])): plain(pair[1])
+            for pair in body
+        }
+    if tag == "$dict" and isinstance(body, dict):
+        return {key: plain(value) for key, value in body.items()}
+    return plain(body)
+
+
 def canonical(data: JSON) -> str:
     """Return the one text of this JSON value: sorted keys, no spaces. For hashing."""
     return _write_sorted(data)

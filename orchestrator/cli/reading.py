@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orchestrator import codec
 from orchestrator.cli import documents, output
 from orchestrator.cli.desk import Desk, common, of_flow, pass_desk, secrets_unless, unmasking
 from orchestrator.cli.documents import of_facts, of_found
@@ -367,4 +368,5 @@ def _detail(data: Any) -> str:
 def _told(value: Any) -> str:
     if value is None:
         return ""
+    value = codec.plain(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -331,3 +331,26 @@ def test_data_that_is_not_what_the_annotation_says_is_refused_in_one_sentence() 
 
 def test_pickle_never_appears() -> None:
     assert pickle.__name__ not in vars(codec)
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ({"$decimal": "3.50"}, "3.50"),
+        (
+            {"$type": "nowhere:Order", "value": {"id": 7, "price": {"$decimal": "3.50"}}},
+            {"id": 7, "price": "3.50"},
+        ),
+        ({"$type": "nowhere:Status", "name": "PAID"}, "PAID"),
+        ({"$type": "nowhere:Flags", "value": 3}, 3),
+        ({"$tuple": [1, {"$date": "2026-01-01"}]}, [1, "2026-01-01"]),
+        ({"$dict": [[1, "one"], [{"$tuple": [1, 2]}, 2]]}, {"1": "one", "[1, 2]": 2}),
+        ({"$dict": {"$ref": 1}}, {"$ref": 1}),
+        ({"a": [{"$set": [1]}], "b": None}, {"a": [[1]], "b": None}),
+        ({"$unheard": 1}, 1),
+    ],
+)
+def test_people_read_stored_values_without_tags_and_without_their_classes(
+    stored: Any, read: Any
+) -> None:
+    assert codec.plain(stored) == read
