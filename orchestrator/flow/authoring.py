@@ -246,6 +246,7 @@ def flow(
 
     def decorate(decorated: Callable[..., Any]) -> Flow[..., Any]:
         checked = functions.checked(decorated, "flow")
+        functions.refuse_method(checked, "flow")
         if version is not None and not (isinstance(version, str) and version):
             raise DefinitionError(
                 f"{functions.place(checked)}: version={version!r} is not text: write version='3'"

@@ -25,6 +25,7 @@ __all__ = [
     "namespace",
     "near_miss",
     "place",
+    "refuse_method",
     "transaction_kind",
 ]
 
@@ -73,6 +74,17 @@ def checked(function: object, role: str) -> FunctionType:
                 f"{where}: {parameter.name!r} cannot be given by name: remove the '/'"
             )
     return function
+
+
+def refuse_method(function: FunctionType, role: str) -> None:
+    """Refuse a function that is written in a class and takes ``self``: nobody would give it one."""
+    holder, _, name = function.__qualname__.rpartition(".")
+    first = next(iter(inspect.signature(function).parameters), None)
+    if holder and not holder.endswith("<locals>") and first in {"self", "cls"}:
+        raise DefinitionError(
+            f"{place(function)}: a {role} is a function, and {name!r} is a method of class"
+            f" {holder.rpartition('.')[2]}: move it out of the class"
+        )
 
 
 def is_generator(function: FunctionType) -> bool:

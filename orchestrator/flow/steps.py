@@ -218,6 +218,7 @@ def step(
         if task is not None:
             return _adopted(task, name, options)
         checked = functions.checked(decorated, "step")
+        functions.refuse_method(checked, "step")
         return Step(checked, name=name, settings=settled(DEFAULT_OPTIONS, **options))
 
     return decorate if function is None else decorate(function)

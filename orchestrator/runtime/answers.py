@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.flow.graph import Graph
-from orchestrator.lifecycle import StepStatus
 from orchestrator.records import ExecutionFacts
 from orchestrator.store.situation import Living, StepSituation
 
@@ -20,7 +19,7 @@ class Situation:
         now: the database's time.
         steps: step runs that have not ended or that failed, the urgent ones first.
         more: how many such step runs there are beyond these.
-        arrived: of the nodes that joins wait for, by (name, scope), where each stands.
+        arrived: of the nodes that joins wait for, by (name, scope), where each stands, in words.
         workers: worker processes that have not ended.
         quarantined: by (name, scope) why a step run was set aside.
         graph: of its definition; None when it cannot be read by this release.
@@ -31,7 +30,7 @@ class Situation:
     now: datetime
     steps: Sequence[StepSituation]
     more: int = 0
-    arrived: Mapping[tuple[str, str], StepStatus] = field(default_factory=dict)
+    arrived: Mapping[tuple[str, str], str] = field(default_factory=dict)
     workers: Sequence[Living] = ()
     quarantined: Mapping[tuple[str, str], str] = field(default_factory=dict)
     graph: Graph | None = None

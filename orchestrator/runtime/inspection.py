@@ -198,16 +198,16 @@ def _situation(
     rows = database.run_calm(
         store.steps, execution_id, statuses=_OPEN_OR_FAILED, limit=_EXPLAINED + 1
     )
-    nodes = database.run_calm(store.tally, execution_id)
+    nodes, now = database.run_calm(store.tally, execution_id), database.run_calm(store.now)
     total = sum(node.counts.get(str(status), 0) for node in nodes for status in _OPEN_OR_FAILED)
     return Situation(
         facts=facts,
-        now=database.run_calm(store.now),
+        now=now,
         steps=tuple(
             replace(row, progress=masking.masked(row.progress, masked)) for row in rows[:_EXPLAINED]
         ),
         more=max(0, total - _EXPLAINED),
-        arrived=_arrived(database, rows[:_EXPLAINED], graph),
+        arrived=_arrived(database, rows[:_EXPLAINED], graph, now),
         workers=tuple(database.run_calm(store.living)),
         quarantined=database.run_calm(store.quarantined, execution_id),
         graph=graph,
@@ -222,8 +222,8 @@ def _passed_deadline(database: Database, facts: ExecutionFacts) -> str | None:
 
 
 def _arrived(
-    database: Database, rows: list[StepSituation], graph: Graph | None
-) -> dict[tuple[str, str], StepStatus]:
+    database: Database, rows: list[StepSituation], graph: Graph | None, now: datetime
+) -> dict[tuple[str, str], str]:
     """Return where the nodes stand that the joins among these rows wait for."""
     joins = [row for row in rows if row.status is StepStatus.WAITING and row.items is None]
     wanted = {
@@ -238,7 +238,13 @@ def _arrived(
         limit=len(wanted),
         places=sorted(wanted),
     )
-    return {(row.address.name, row.address.scope): row.status for row in found}
+    seen = [standing.standing(row, graph, now) for row in found]
+    return {
+        (one.row.address.name, one.row.address.scope): one.state
+        if one.wait is None
+        else f"{one.state} {one.wait.words}"
+        for one in seen
+    }
 
 
 def _registered(

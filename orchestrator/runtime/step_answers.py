@@ -28,9 +28,10 @@ def of_step(row: StepSituation, situation: Situation, *, paused: bool) -> Answer
         case _S.WAITING:
             return _of_waiting(row, situation)
     if paused:
-        return _about(
-            row, "paused", "is ready, but the execution is paused", "resume dispatches it"
-        )
+        wait = standing.wait_of(row, situation.graph, situation.now)
+        state = "is ready" if wait is None else f"waits {wait.words}"
+        why = f"{state}, but the execution is paused"
+        return _about(row, "paused", why, "resume dispatches it")
     return _of_ready(row, situation)
 
 
@@ -147,7 +148,7 @@ def _of_parked(row: StepSituation, situation: Situation) -> Answer | None:
     match standing.node_of(row.address, situation.graph):
         case SignalNode(signal=signal):
             next_ = f"somebody sends the event {signal!r}" + (", or its time is over" * bool(over))
-            command = f"send {situation.facts.id} {signal}"
+            command = f"send {situation.facts.id} {signal} --data '...'"
             why = f"waits for the event {signal!r}{within}"
             return _about(row, "signal-awaited", why, next_, command, until=over)
         case SleepNode():

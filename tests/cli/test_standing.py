@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from orchestrator import flow, signal, step
 from orchestrator.lifecycle import StepStatus
 from orchestrator.records import StepAddress
 from orchestrator.runtime import reopened
@@ -53,6 +55,49 @@ def test_a_signal_without_an_end_is_waited_for_without_a_time(terminal: Terminal
         "done": None,
         "of": None,
     }
+
+
+def test_explain_says_of_a_signal_that_is_waited_for_what_show_says(
+    terminal: Terminal, lab: Lab
+) -> None:
+    @flow
+    def both(n: int) -> int:
+        return flows.add(flows.first(n), signal("manager_ok", int))
+
+    lab.catalogue.add(both)
+    lab.start(both, 1, key="o-1")
+    lab.drain()
+
+    answer = terminal.json("explain", "o-1")["answer"]
+    text = terminal("explain", "o-1")
+    terminal("pause", "o-1")
+    paused = terminal("explain", "o-1")
+
+    assert answer["command"].endswith(" manager_ok --data '...'")
+    assert "manager_ok: waiting for signal manager_ok" in text
+    assert "manager_ok waits for signal manager_ok, but the execution is paused" in paused
+    assert "is ready" not in text + paused
+
+
+def test_values_are_shown_to_people_without_the_tags_in_which_they_are_stored(
+    terminal: Terminal, lab: Lab
+) -> None:
+    @step
+    def priced(price: Decimal) -> Decimal:
+        return price * 2
+
+    @flow
+    def pricing(price: Decimal) -> Decimal:
+        return priced(price)
+
+    lab.catalogue.add(pricing)
+    lab.start(pricing, Decimal("3.50"), key="o-1")
+    lab.drain()
+
+    assert '"price": "3.50"' in terminal("show", "o-1")
+    assert "$decimal" not in terminal("show", "o-1") + terminal("show", "o-1", "--step", "priced")
+    assert terminal.json("show", "o-1")["input"] == {"price": {"$decimal": "3.50"}}
+    assert terminal.json("show", "o-1")["result"] == {"$decimal": "7.00"}
 
 
 def test_a_sleep_reads_as_waiting_until_its_end(terminal: Terminal, lab: Lab) -> None:

@@ -306,3 +306,33 @@ def test_an_error_of_the_users_own_comes_out_of_the_recording_as_it_is() -> None
     with pytest.raises(KeyError, match="mine"):
         flow(body)
     assert tick() is None  # type: ignore[func-returns-value]
+
+
+def test_a_method_is_refused_where_it_is_decorated() -> None:
+    with pytest.raises(DefinitionError, match=r"is a method of class Till: move it out of the"):
+
+        class Till:
+            @step
+            def charge(self, order: str) -> str:
+                return order
+
+    with pytest.raises(DefinitionError, match=r"a flow is a function, and 'buy' is a method"):
+
+        class Counter:
+            @flow
+            def buy(self, order: str) -> str:
+                return order
+
+
+def test_a_static_method_and_a_local_function_may_be_steps() -> None:
+    class Till:
+        @staticmethod
+        @step
+        def charge(order: str) -> str:
+            return order
+
+    @step
+    def book(self: str) -> str:
+        return self
+
+    assert (Till.charge("o"), book("o")) == ("o", "o")

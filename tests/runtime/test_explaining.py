@@ -163,13 +163,13 @@ POSTPONED = {"kind": "postponed", "function": "shop:ship", "message": "it lacks 
             row("approval", StepStatus.READY, due_at=LATER, until_at=LATER),
             "signal-awaited",
             "waits for the event 'manager_ok' until 2026-01-31 12:00:20 UTC",
-            f"send {EXECUTION} manager_ok",
+            f"send {EXECUTION} manager_ok --data '...'",
         ),
         (
             row("approval", StepStatus.READY, due_at=ENDLESS, until_at=ENDLESS),
             "signal-awaited",
             "waits for the event 'manager_ok'",
-            f"send {EXECUTION} manager_ok",
+            f"send {EXECUTION} manager_ok --data '...'",
         ),
         (row("pause", StepStatus.READY, due_at=LATER, until_at=LATER), "sleeping", "sleeps", None),
         (
