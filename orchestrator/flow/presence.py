@@ -41,15 +41,15 @@ def doubtful(
     each step.
     """
     known = _known(given, conditions)
-    for node in _needed(binding, annotation):
+    for node in needed(binding, annotation):
         for condition in conditions.get(node, ()):
             if _text(condition) not in known:
                 yield node, condition
                 break
 
 
-def _needed(binding: Binding, annotation: object) -> Iterator[str]:
-    """The steps whose values stand where the annotation does not admit None."""
+def needed(binding: Binding, annotation: object) -> Iterator[str]:
+    """Yield the steps whose values stand where the annotation does not admit None."""
     match binding:
         case Output() | Field():
             node = _node(binding)
@@ -57,10 +57,10 @@ def _needed(binding: Binding, annotation: object) -> Iterator[str]:
                 yield node
         case ListOf(items):
             for item in items:
-                yield from _needed(item, shapes.element(annotation))
+                yield from needed(item, shapes.element(annotation))
         case DictOf(entries) | Build(_, entries):
             for name, entry in entries:
-                yield from _needed(entry, shapes.entry(annotation, name))
+                yield from needed(entry, shapes.entry(annotation, name))
         case _:
             pass
 

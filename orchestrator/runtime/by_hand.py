@@ -189,6 +189,8 @@ def _success(
             "result, or its items can be ended one by one"
         )
     if skips and output is None:
+        if row.status is not StepStatus.SKIPPED and not row.absorbed_by:  # else it is over
+            edits.refuse_none(catalogue, registered, address)
         return Succeeded(None, "null")
     value = edits.output(catalogue, registered, address, output, settings)
     return Succeeded(value, codec.canonical(value))

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator import codec, masking
 from orchestrator.codec import JSON
 from orchestrator.errors import InvalidInput
-from orchestrator.flow import functions, planning
+from orchestrator.flow import functions, planning, presence
 from orchestrator.flow import scope as scopes
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.graph import CallNode, SignalNode, StepNode
@@ -68,6 +68,31 @@ def output(
     encoded = _checked(value, _hint_of_output(catalogue, registered, address, value), what)
     _refuse_large(encoded, settings.max_result_bytes, what)
     return encoded
+
+
+def refuse_none(catalogue: Catalogue, registered: Registered, address: StepAddress) -> None:
+    """Refuse to let a step come to None where its value goes to a parameter that admits none.
+
+    Types are known as far as this process has the code.
+
+    Raises:
+        InvalidInput: a step or child execution after it would be given None and fail.
+    """
+    for node in planning.level(registered.graph, address.scope).nodes:
+        match node:
+            case StepNode(function=function) if function in catalogue.functions:
+                hints = catalogue.functions[function].hints
+            case CallNode(flow=called) if called in catalogue.flows:
+                hints = catalogue.flows[called].hints
+            case _:
+                continue
+        for parameter, binding in node.arguments:
+            if address.name in presence.needed(binding, hints.get(parameter, Any)):
+                raise InvalidInput(
+                    f"step {address.name!r} cannot be skipped with null: its value goes to "
+                    f"{parameter!r} of step {node.name!r}, which does not admit None; give what "
+                    "stands for it with --output"
+                )
 
 
 def refuse_masked(value: object, settings: Settings, what: str, command: str = "show") -> None:

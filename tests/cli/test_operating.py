@@ -344,3 +344,21 @@ def test_two_operators_at_once_do_it_once(terminal: Terminal, lab: Lab) -> None:
     lab.drain()
     assert handle.result(0) == -1
     lab.sound(handle)
+
+
+def test_a_step_whose_value_must_not_be_none_is_skipped_only_with_an_output(
+    terminal: Terminal, lab: Lab
+) -> None:
+    [handle] = failures(lab, 1)
+
+    assert terminal.refused("skip", "o-0", "second") == (
+        "step 'second' cannot be skipped with null: its value goes to 'n' of step 'third', which "
+        "does not admit None; give what stands for it with --output"
+    )
+    assert audit(lab) == []
+    terminal("skip", "o-0", "second", "--output", "40")
+    lab.drain()
+    assert handle.result(0) == 37
+    last = lab.start(flows.single, 1, key="o-1")
+    terminal("skip", "o-1", "first")
+    assert status(last) is ExecutionStatus.SUCCEEDED, "no step is given it"
