@@ -6,19 +6,22 @@ then refused or found done, one by one.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import click
 
+from orchestrator import codec
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk
 from orchestrator.cli.documents import of_facts
 from orchestrator.cli.reading import status_of
+from orchestrator.codec import JSON
 from orchestrator.errors import Conflict, InvalidInput, NotFound, OrchestratorError
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.records import ExecutionFacts
@@ -148,18 +151,35 @@ def report(
     tally: Tally,
     *,
     as_json: bool,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Tell what came of it, and exit with 1 if not everything is as it was asked for."""
+    """Tell what came of it, and exit with 1 if not everything is as it was asked for.
+
+    Args:
+        about: what the document says beside.
+    """
     if as_json:
-        output.document(_document(desk, verb, wanted, tally))
+        output.document({**_document(desk, verb, wanted, tally), **(about or {})})
     else:
         _tell(desk, verb, done, wanted, tally)
     if not tally.as_asked:
         click.get_current_context().exit(1)
 
 
-def rehearse(verb: str, wanted: Sequence[ExecutionFacts], *, as_json: bool) -> None:
-    """Show what would be done."""
+def rehearse(
+    verb: str,
+    wanted: Sequence[ExecutionFacts],
+    *,
+    as_json: bool,
+    inputs: Mapping[UUID, JSON] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Show what would be done.
+
+    Args:
+        inputs: the input that each would have, without what is secret; None if it stays.
+        about: what the document says beside.
+    """
     if as_json:
         output.document(
             {
@@ -172,8 +192,11 @@ def rehearse(verb: str, wanted: Sequence[ExecutionFacts], *, as_json: bool) -> N
                 "left_alone": 0,
                 "canary": None,
                 "executions": [
-                    {**of_facts(facts), "done": False, "reason": None} for facts in wanted
+                    {**of_facts(facts), "done": False, "reason": None}
+                    | ({} if inputs is None else {"input": inputs[facts.id]})
+                    for facts in wanted
                 ],
+                **(about or {}),
             }
         )
         return
@@ -189,6 +212,9 @@ def rehearse(verb: str, wanted: Sequence[ExecutionFacts], *, as_json: bool) -> N
     )
     if len(wanted) > _SHOWN:
         output.say(f"... and {len(wanted) - _SHOWN} more", "dim")
+    for facts in wanted[:_SHOWN] if inputs is not None else ():
+        text = json.dumps(codec.plain((inputs or {})[facts.id]), ensure_ascii=False)
+        output.say(f"The input of {facts.key or facts.id} would be {text}.")
     output.say(f"{verb} would be tried on {output.counted(len(wanted), 'execution')}.")
 
 

@@ -5,7 +5,7 @@ Every act is one transaction per execution, written into its journal and the aud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,9 +19,12 @@ from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
 from orchestrator.cli.documents import of_facts
 from orchestrator.cli.parameters import Condition, Duration, Json, Rate
 from orchestrator.cli.reading import status_of
+from orchestrator.codec import JSON
 from orchestrator.errors import Conflict
 from orchestrator.lifecycle import ExecutionStatus
-from orchestrator.runtime import places, queries
+from orchestrator.masking import masked
+from orchestrator.records import ExecutionFacts
+from orchestrator.runtime import edits, places, queries
 from orchestrator.store.search import Search
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -108,8 +111,14 @@ def retry(
     wanted = bulk.chosen(desk, executions, flow, where)
     for step in from_steps:
         places.read(step)
+    inputs, about = None, {}
+    if changes is not None:
+        known_code = all(edits.checks_input(desk.database, desk.known, one) for one in wanted)
+        about = _of_check("input", known_code, as_json=as_json)
     if dry_run:
-        bulk.rehearse("retry", wanted, as_json=as_json)
+        if changes is not None:
+            inputs = {one.id: _new_input(desk, one, changes) for one in wanted}
+        bulk.rehearse("retry", wanted, as_json=as_json, inputs=inputs, about=about)
         return
 
     def carry_out(known: UUID) -> bool:
@@ -120,7 +129,7 @@ def retry(
     pace = Pace(rate=rate, canary=canary or 0, patience=canary_wait.total_seconds())
     verb = Verb(name="retry", done="retried", carry_out=carry_out)
     tally = bulk.carry_out(desk, wanted, verb, pace, quiet=as_json)
-    bulk.report(desk, "retry", "retried", wanted, tally, as_json=as_json)
+    bulk.report(desk, "retry", "retried", wanted, tally, as_json=as_json, about=about)
 
 
 @click.command()
@@ -272,15 +281,43 @@ def _act_on_steps(
     known = desk.execution(execution, flow)
     deed = desk.orchestrator.complete if act == "complete" else desk.orchestrator.skip
     deed(known, *steps, output=value, actor=actor)
-    _tell_of_steps(desk, known, act, done, steps, as_json=as_json)
+    about = {}
+    if value is not None:
+        facts = queries.facts(desk.database, known)
+        known_code = all(
+            edits.checks_output(desk.database, desk.known, facts, step) for step in steps
+        )
+        about = _of_check("output", known_code, as_json=as_json)
+    _tell_of_steps(desk, known, act, done, steps, as_json=as_json, about=about)
+
+
+def _of_check(what: str, known_code: bool, *, as_json: bool) -> dict[str, bool]:
+    """Tell a person that a value was not checked; return what the document says of it."""
+    if not known_code and not as_json:
+        click.echo(f"Note: the {what} was not checked: name the module with -A", err=True)
+    return {"checked": known_code}
+
+
+def _new_input(desk: Desk, facts: ExecutionFacts, changes: Any) -> JSON:
+    """Return the input that an execution would have, without what is secret by its name."""
+    new = edits.rehearsed(desk.database, desk.known, facts, changes, desk.settings)
+    shown: JSON = masked(new, desk.settings.masked)
+    return shown
 
 
 def _tell_of_steps(
-    desk: Desk, known: UUID, act: str, done: str, steps: Sequence[str], *, as_json: bool
+    desk: Desk,
+    known: UUID,
+    act: str,
+    done: str,
+    steps: Sequence[str],
+    *,
+    as_json: bool,
+    about: Mapping[str, bool] | None = None,
 ) -> None:
     facts = queries.facts(desk.database, known)
     if as_json:
-        output.document({"act": act, "steps": list(steps), **of_facts(facts)})
+        output.document({"act": act, "steps": list(steps), **of_facts(facts), **(about or {})})
         return
     words = f"{', '.join(steps)} {'was' if len(steps) == 1 else 'were'} {done}"
     output.say(f"{words}; {facts.flow} ({known}) is {status_of(facts)}.")

@@ -17,9 +17,12 @@ from orchestrator.flow import functions, planning, presence
 from orchestrator.flow import scope as scopes
 from orchestrator.flow.authoring import Flow
 from orchestrator.flow.graph import CallNode, SignalNode, StepNode
-from orchestrator.records import StepAddress
+from orchestrator.records import ExecutionFacts, StepAddress
+from orchestrator.runtime import places
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.settings import Settings
+from orchestrator.store import situation
+from orchestrator.store.database import Database
 
 
 def parameters(
@@ -49,6 +52,50 @@ def parameters(
         encoded[name] = _checked(value, hints.get(name), what)
     _refuse_large(encoded, settings.max_input_bytes, f"the input of flow {flow!r}")
     return encoded
+
+
+def rehearsed(
+    database: Database,
+    catalogue: Catalogue,
+    facts: ExecutionFacts,
+    changes: Mapping[str, JSON],
+    settings: Settings,
+) -> dict[str, JSON]:
+    """Return the input, encoded, that an execution would have with new values of parameters.
+
+    Raises:
+        InvalidInput: they do not fit.
+    """
+    registered = database.run(catalogue.definition, facts.definition_id)
+    encoded = parameters(catalogue, registered, changes, settings)
+    return {**(database.run_calm(situation.input_of, facts.id) or {}), **encoded}
+
+
+def checks_input(database: Database, catalogue: Catalogue, facts: ExecutionFacts) -> bool:
+    """Return whether this process has the code by which an execution's new input is checked."""
+    registered = database.run(catalogue.definition, facts.definition_id)
+    return _same_flow(catalogue, registered) is not None
+
+
+def checks_output(
+    database: Database, catalogue: Catalogue, facts: ExecutionFacts, place: str
+) -> bool:
+    """Return whether this process has the code by which a step's output given by hand is checked.
+
+    Raises:
+        NotFound: there is no such step.
+    """
+    registered = database.run(catalogue.definition, facts.definition_id)
+    name, scope = places.read(place)
+    match planning.level(registered.graph, scope).node(name):
+        case StepNode(function=function):
+            return function in catalogue.functions
+        case CallNode(flow=called):
+            return called in catalogue.flows
+        case SignalNode():
+            return _same_flow(catalogue, registered) is not None
+        case _:
+            return True
 
 
 def output(

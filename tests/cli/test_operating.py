@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
 
 import pytest
 
+from orchestrator import flow
+from orchestrator.client import Orchestrator
 from orchestrator.lifecycle import ExecutionStatus
+from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.store.database import Database
 from tests.cli.conftest import Terminal
 from tests.runtime import flows
@@ -362,3 +366,40 @@ def test_a_step_whose_value_must_not_be_none_is_skipped_only_with_an_output(
     last = lab.start(flows.single, 1, key="o-1")
     terminal("skip", "o-1", "first")
     assert status(last) is ExecutionStatus.SUCCEEDED, "no step is given it"
+
+
+def test_a_value_that_could_not_be_checked_is_told_of(terminal: Terminal, lab: Lab) -> None:
+    failures(lab, 2)
+    client = Orchestrator(
+        lab.database, lab.settings, Catalogue(), publish=lab.post, collect=lambda _seconds: []
+    )
+
+    def without_code(*words: object) -> Any:
+        return terminal.run(*words, desk=terminal.desk(catalogue=Catalogue(), orchestrator=client))
+
+    told = without_code("retry", "o-0", "--input", '{"n": 8}')
+    document = without_code("complete", "o-1", "second", "--output", "5", "--json")
+
+    assert told.stderr == "Note: the input was not checked: name the module with -A\n"
+    assert (told.exit_code, document.stderr) == (0, "")
+    assert json.loads(document.stdout)["checked"] is False
+    lab.drain()
+    assert terminal.json("retry", "o-0", "--from", "first", "--input", '{"n": 9}')["checked"]
+
+
+def test_a_dry_run_shows_the_new_input_without_secrets(terminal: Terminal, lab: Lab) -> None:
+    @flow
+    def paying(order: str, password: str) -> int:
+        return flows.first(1)
+
+    lab.catalogue.add(paying)
+    handle = lab.start(paying, "o", "s3cret", key="o-1")
+    words = ("retry", "o-1", "--from", "first", "--input", '{"order": "p"}', "--dry-run")
+
+    text, document = terminal(*words), terminal.json(*words)
+
+    assert 'The input of o-1 would be {"order": "p", "password": "***"}.' in text
+    assert document["executions"][0]["input"] == {"order": "p", "password": "***"}
+    assert (document["checked"], "s3cret" in text) == (True, False)
+    assert "no parameter 'ordr'" in terminal.refused(*words[:5], '{"ordr": 1}', "--dry-run")
+    assert handle.view().facts.reruns == 0
