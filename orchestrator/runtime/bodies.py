@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import random
 import threading
 import traceback
@@ -29,6 +30,8 @@ RunTask: TypeAlias = Callable[
     Outcome,
 ]
 
+log = logging.getLogger(__name__)
+
 _MESSAGE_LIMIT = 2_000
 _TRACEBACK_LIMIT = 6_000
 
@@ -43,6 +46,10 @@ def run(
     transaction: Any = None,
 ) -> Outcome:
     """Call a step's body with encoded arguments; return its outcome, which an error is too.
+
+    Whatever a body raises is a failure of its attempt, KeyboardInterrupt and SystemExit as any
+    other: a step must not end the process that happens to run it. What is not the body's is let
+    through: see `interrupted_by`.
 
     Args:
         transaction: what a transactional step is given as its first argument. Errors after which
@@ -72,8 +79,8 @@ def run(
         return stored(step.body(*given, *bound.args, **bound.kwargs))
     except RetryAfter as asked:
         return retried(asked.delay, asked, this.attempt, failed=this.failed)
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        if transaction is not None and is_transient(error):
+    except BaseException as error:
+        if is_interrupt(error) or (transaction is not None and is_transient(error)):
             raise
         return classify(error, this.attempt, options, failed=this.failed)
     finally:
@@ -86,6 +93,25 @@ def run_tasks_with(run: RunTask) -> None:
     _run_task = run
 
 
+def interrupted_by(is_interrupt: Callable[[BaseException], bool]) -> None:
+    """Say how this process tells that it is being ended from what a body raises.
+
+    Handlers of signals raise where the main thread happens to be, which may be a body. Such an
+    attempt has not failed: nothing is recorded, the process goes, and others take its step over.
+    """
+    global _is_interrupt  # noqa: PLW0603  # one process has one way
+    _is_interrupt = is_interrupt
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether this was raised in a body only because its process is being ended."""
+    return _is_interrupt(error)
+
+
+def _never(_: BaseException) -> bool:
+    return False
+
+
 def _no_celery(step: Step[..., Any], *_: object) -> Outcome:
     raise StepFailed(
         f"step {step.name!r} is a Celery task, and this process is no Celery worker of this"
@@ -94,6 +120,7 @@ def _no_celery(step: Step[..., Any], *_: object) -> Outcome:
 
 
 _run_task: RunTask = _no_celery
+_is_interrupt: Callable[[BaseException], bool] = _never
 
 
 def classify(error: BaseException, attempt: int, options: StepOptions, *, failed: int) -> Outcome:
@@ -119,7 +146,7 @@ def describe(error: BaseException, attempt: int) -> dict[str, Any]:
     lines = "".join(traceback.format_exception(error))
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  # the class is the user's
+    except BaseException:  # noqa: BLE001  # the class is the user's
         message = "its message cannot be shown: __str__ raised"
     described = {
         "kind": type(error).__name__,
@@ -172,9 +199,22 @@ class Coroutines:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(
-                    target=self._loop.run_forever, name="orchestrator-coroutines", daemon=True
+                    target=_serve, args=(self._loop,), name="orchestrator-coroutines", daemon=True
                 ).start()
             return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop, also after a coroutine raised what asyncio lets end the loop, too.
+
+    KeyboardInterrupt and SystemExit are handed to who waits for the task by the next turn of the
+    loop, and other bodies are in the middle of their work.
+    """
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except BaseException as error:  # noqa: BLE001  # its task has it
+            log.warning("a coroutine raised %r", error)
 
 
 #: The loop of this process.

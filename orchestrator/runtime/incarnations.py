@@ -88,10 +88,16 @@ class Incarnation:
             else:
                 return
 
-    def end(self, reason: str = "stopped") -> None:
-        """End this incarnation in good order and free its lock."""
+    def end(self, reason: str = "stopped", *, told: bool = False) -> None:
+        """End this incarnation and free its lock.
+
+        Args:
+            told: the worker was told to stop, so nothing is to be blamed on what this process still
+                holds. Without that a step run in its hands counts a death: it made the process
+                leave, or at least nobody knows better.
+        """
         try:
-            store.end(self._session, self.id, died=False, reason=reason)
+            parting = store.end(self._session, self.id, died=False if told else None, reason=reason)
         finally:
             self._session.close()
         telemetry.emit(
@@ -99,7 +105,7 @@ class Incarnation:
             incarnation=self.id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            reason=reason,
+            reason=reason if parting is None else parting.reason,
         )
 
     def _hold(self, running: Sequence[tuple[StepAddress, int]]) -> None:
@@ -192,15 +198,14 @@ class DeathWatch:
 
     def declare(self, connection: Connection, incarnation: UUID, reason: str) -> bool:
         """End an incarnation known to be dead; offer its steps anew. False if it had ended."""
-        ended = store.end(connection, incarnation, died=True, reason=reason)
-        if ended is None:
+        parting = store.end(connection, incarnation, died=True, reason=reason)
+        if parting is None:
             return False
         telemetry.emit(
             "incarnation_declared_dead", incarnation=incarnation, host=None, pid=None, proof=reason
         )
-        at, queues, _ = ended
         if not self.confirmed_broker:
-            sweeping.presume_lost(connection, queues, at)
+            sweeping.presume_lost(connection, parting.queues, parting.at)
         return True
 
 

@@ -23,7 +23,7 @@ from orchestrator.runtime import edits, places, plans, record, reopened, reports
 from orchestrator.runtime.catalogue import Catalogue, Registered
 from orchestrator.runtime.messages import of_ordered
 from orchestrator.settings import Settings
-from orchestrator.store import acts, executions, moves, replies
+from orchestrator.store import acts, executions, moves, replies, sweeping
 from orchestrator.store.database import Connection
 from orchestrator.store.executions import LockedExecution
 
@@ -120,6 +120,7 @@ def resume(
             return None
         executions.set_paused(connection, execution_id, paused=False)
         acts.write(connection, execution_id, "resume", actor, {}, act=act)
+        sweeping.look_anew(connection, execution_id)
         woken = executions.dispatch_ready(
             connection, execution_id, unsent_after=settings.unsent_after
         )

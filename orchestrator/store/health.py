@@ -88,6 +88,9 @@ SELECT s.execution_id::text || ' ' || s.name FROM orchestrator.steps s
 SELECT s.execution_id::text || ' ' || s.name FROM orchestrator.steps s
  WHERE s.status = 'running'
    AND NOT EXISTS (SELECT 1 FROM orchestrator.workers w WHERE w.id = s.holder)""",
+    "running steps that count on a message of before their claim": """
+SELECT s.execution_id::text || ' ' || s.name FROM orchestrator.steps s
+ WHERE s.status = 'running' AND s.dispatch > s.claimed AND s.dispatched_at < s.began_at""",
     "executions whose counters contradict their steps": """
 SELECT e.id::text FROM orchestrator.executions e
   LEFT JOIN orchestrator.steps s ON s.execution_id = e.id AND s.status <> 'superseded'

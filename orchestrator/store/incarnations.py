@@ -133,13 +133,29 @@ def unlocked(connection: Connection, incarnations: Sequence[UUID]) -> list[UUID]
     return [row[0] for row in rows]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """How an incarnation was ended.
+
+    Attributes:
+        queues: what it consumed.
+        reason: as it is stored.
+    """
+
+    at: datetime
+    queues: tuple[str, ...]
+    reason: str
+
+
 def end(
-    connection: Connection, incarnation: UUID, *, died: bool, reason: str
-) -> tuple[datetime, tuple[str, ...], int] | None:
+    connection: Connection, incarnation: UUID, *, died: bool | None, reason: str
+) -> Parting | None:
     """End an incarnation and have the sweeps look at what it held; None when it had ended already.
 
-    Returns:
-        When it ended, its queues, and how many step runs it held.
+    Args:
+        died: whether that is a death. None: it left by itself, which is one if it still held a step
+            run. It neither recorded it nor handed it back, and what makes a process leave would do
+            so for ever.
     """
     with connection.transaction():
         row = connection.execute(
@@ -147,13 +163,13 @@ def end(
             UPDATE orchestrator.workers SET ended_at = orchestrator.now(), died = %s, reason = %s
              WHERE id = %s AND ended_at IS NULL RETURNING ended_at, queues
             """,
-            (died, reason, incarnation),
+            (bool(died), reason, incarnation),
         ).fetchone()
         if row is None:
             return None
         # heads of its inline segments lead to the rows behind them, which have no `attend_at` of
         # their own
-        held = connection.execute(
+        attended = connection.execute(
             """
             WITH watched AS MATERIALIZED (
                 SELECT execution_id, name, scope, run FROM orchestrator.steps
@@ -168,10 +184,18 @@ def end(
               FROM held h
              WHERE (s.execution_id, s.name, s.scope, s.run)
                  = (h.execution_id, h.name, h.scope, h.run)
+            RETURNING s.status = 'running' AND s.holder = %(id)s
             """,
             {"id": incarnation},
-        ).rowcount
-        return row[0], tuple(row[1]), held
+        ).fetchall()
+        held = sum(one[0] for one in attended)
+        if died is None and held:
+            reason = f"{reason}, with {held} step {'run' if held == 1 else 'runs'} in its hands"
+            connection.execute(
+                "UPDATE orchestrator.workers SET died = true, reason = %s WHERE id = %s",
+                (reason, incarnation),
+            )
+        return Parting(at=row[0], queues=tuple(row[1]), reason=reason)
 
 
 def take_back_death(

@@ -1,10 +1,9 @@
 """The hot moves: start, claim, load, record, mark. One round trip and one commit each.
 
-They are the calls of the functions of migrations 0002, 0003 and 0007 (protocol.md 4); each takes a
-psycopg connection in autocommit, or inside a transaction that the full form of a record has opened.
-Arrays
-of ids travel as array literals written by hand, which costs the client less than the driver's
-adaption (hotpath.md 3). None of them decides anything.
+They are the calls of the functions of migrations 0002, 0003, 0007 and 0008 (protocol.md 4); each
+takes a psycopg connection in autocommit, or inside a transaction that the full form of a record has
+opened. Arrays of ids travel as array literals written by hand, which costs the client less than the
+driver's adaption (hotpath.md 3). None of them decides anything.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SELECT execution_id, created, input_hash, expired
 _CLAIM = """
 SELECT execution_id, name, scope, run, attempt, token, deaths, taken_from, wanted, live, items,
        queue, dispatched_at, definition_id, key, until_at, child
-  FROM orchestrator.claim_steps_2(%s::uuid[], %s::text[], %s::text[], %s::smallint[],
+  FROM orchestrator.claim_steps_3(%s::uuid[], %s::text[], %s::text[], %s::smallint[],
                                     %s::integer[], %s, %s, %s)
 """
 _RECORD_STEP = """
@@ -341,7 +340,8 @@ def renew(
 ) -> list[tuple[StepAddress, bool]]:
     """Lengthen the leases of exactly these (step run, token) pairs.
 
-    Also after their end, while nobody took them.
+    Also after their end, while nobody took them. A message that a sweep wanted in between finds the
+    row held, and is used up.
 
     Args:
         progress: heartbeat data as JSON text, one per pair; None leaves what is stored.
@@ -362,7 +362,7 @@ def renew(
              WHERE s.token = r.token AND s.status = 'running'
              ORDER BY 1, 2, 3, 4 FOR NO KEY UPDATE OF s)
         UPDATE orchestrator.steps s
-           SET lease_until = c.now + %s,
+           SET lease_until = c.now + %s, claimed = greatest(s.claimed, s.dispatch),
                attend_at = CASE WHEN s.attend_at IS NOT NULL THEN c.now + %s END,
                progress = coalesce(h.progress::jsonb, s.progress)
           FROM clock c, held h

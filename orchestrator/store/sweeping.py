@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from orchestrator.records import StepAddress
 from orchestrator.store.database import Connection
@@ -20,8 +21,9 @@ SELECT execution_id, name, scope, run FROM orchestrator.steps
  WHERE attend_at <= orchestrator.now() ORDER BY attend_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
-# A message is wanted anew when none newer than the claim was wanted, when the newest was not
-# confirmed, or when a due time has come; a confirmed one is presumed lost by the rule of
+# A message is wanted anew when the newest is used up (wanted before the row was last claimed or its
+# lease last renewed, it may have come while the row was held, and was absorbed), when the newest
+# was not confirmed, or when a due time has come; a confirmed one is presumed lost by the rule of
 # protocol.md 6, at doubling distances. What a worker claimed that ended long ago is of no use: had
 # nobody claimed since, the queue would be silent. The older a row the more seldom it is looked at,
 # so that a deep backlog costs little, but at the moment from which a silent queue tells.
@@ -280,6 +282,22 @@ def put_off(connection: Connection, address: StepAddress, number: int, *, pause:
             },
         ).rowcount
         == 1
+    )
+
+
+def look_anew(connection: Connection, execution_id: UUID) -> None:
+    """Have the sweeps look at what runs in a locked execution that was paused until now.
+
+    Whoever held a step run may have gone meanwhile, and a message that came for it was absorbed.
+    """
+    connection.execute(
+        """
+        UPDATE orchestrator.steps
+           SET claimed = greatest(claimed, dispatch),
+               attend_at = CASE WHEN attend_at IS NOT NULL THEN orchestrator.now() END
+         WHERE execution_id = %s AND status = 'running'
+        """,
+        (execution_id,),
     )
 
 

@@ -12,7 +12,6 @@ Nothing is sent, and the task's result backend is told nothing. Whoever calls th
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import socket
@@ -94,7 +93,9 @@ class _Attempt:
         except RetryAfter as asked:
             outcome = bodies.retried(asked.delay, asked, attempt, failed=self._this.failed)
             return self._ended(asked, outcome)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  # stored
+        except BaseException as error:
+            if bodies.is_interrupt(error):
+                raise
             failed = self._this.failed
             return self._ended(error, bodies.classify(error, attempt, self._options, failed=failed))
         self._hook("on_success", result)

@@ -31,6 +31,7 @@ from orchestrator.settings import Settings
 from orchestrator.workers import adopted, tasks
 from orchestrator.workers.crew import Crew
 from orchestrator.workers.dead_letters import DeadLetters
+from orchestrator.workers.process import is_interrupt
 from orchestrator.workers.queues import step_queues
 from orchestrator.workers.reserved import Reserved
 from orchestrator.workers.triggers import Triggers
@@ -62,6 +63,7 @@ def attach(
     attached.steps["consumer"].update({Reserved, DeadLetters})
     attached.steps["worker"].add(Triggers)
     bodies.run_tasks_with(adopted.run)
+    bodies.interrupted_by(is_interrupt)
 
     @functools.cache  # Celery may import its modules more than once
     def load() -> None:

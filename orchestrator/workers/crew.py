@@ -36,7 +36,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.migrate import look, require_current
 from orchestrator.workers import connect, notices
 from orchestrator.workers.board import Board
-from orchestrator.workers.deaths import told_by
+from orchestrator.workers.deaths import leaving_with, told_by
 from orchestrator.workers.events import TaskEvents
 from orchestrator.workers.keeper import Duties, Keeper
 from orchestrator.workers.notices import Notice, Running, mark_of
@@ -147,10 +147,10 @@ class Crew:
         )
         self.process.begin()
 
-    def _on_process_shutdown(self, **_: Any) -> None:
+    def _on_process_shutdown(self, exitcode: int = 0, **_: Any) -> None:
         """In a process of the prefork pool that leaves by itself, whatever its exit code."""
         if self.process is not None and os.getpid() != self._main:
-            self._quietly(self.process.end, "stopped")
+            self._quietly(self.process.end, leaving_with(exitcode))
 
     def _on_shutting_down(self, **_: Any) -> None:
         """The worker was told to stop: what runs is finished, nothing is continued inline."""
@@ -348,12 +348,12 @@ class Crew:
             self._events.moved(running.claimed.address.execution_id)
         return True
 
-    def _bury(self, incarnation: UUID, how: str, died: bool) -> None:
+    def _bury(self, incarnation: UUID, how: str, died: bool | None) -> None:
         database = _the(self._database)
         if died:
             database.run(self._deaths.declare, incarnation, how)
         else:
-            database.run(incarnations.end, incarnation, died=False, reason=how)
+            database.run(incarnations.end, incarnation, died=died, reason=how)
 
     def _ask_to_stop(self, notice: Notice, running: Running) -> None:
         if self.process is not None:

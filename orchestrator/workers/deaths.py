@@ -54,6 +54,13 @@ def ending_of(pid: int) -> Ending | None:
     return Ending(signal=signal.Signals(end.si_status).name)
 
 
+def leaving_with(exitcode: int) -> str:
+    """Return why a pool process leaves that is about to, by the code that billiard leaves with."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(256 + exitcode).name  # what its handlers of signals make of one
+    return "stopped"
+
+
 def told_by(error: object) -> Ending:
     """Return what the pool says of a lost process, such as ``signal 9 (SIGKILL)``."""
     text = str(error)

@@ -53,7 +53,8 @@ class Duties:
         renew: renew these leases; returns by step run whether it is asked to stop, those that are
             missing have lost their lease.
         time_out: record an attempt of this holder as timed out; False if it was recorded before.
-        bury: end an incarnation: (id, how it ended, whether that is a death).
+        bury: end an incarnation: (id, how it ended, whether that is a death; None: it left by
+            itself, and died if it still held a step).
         ask_to_stop: ask a body to stop.
         kills: whether a body that takes too long is stopped by killing its process.
     """
@@ -61,7 +62,7 @@ class Duties:
     beat: Callable[[Sequence[Notice]], None]
     renew: Callable[[Sequence[Running]], dict[StepAddress, bool]]
     time_out: Callable[[UUID, Running], bool]
-    bury: Callable[[UUID, str, bool], None]
+    bury: Callable[[UUID, str, bool | None], None]
     ask_to_stop: Callable[[Notice, Running], None]
     kills: bool
 
@@ -204,8 +205,8 @@ class Keeper:
 
     def _bury(self, pid: int, child: _Child, ending: Ending) -> None:
         reason = "a step took too long" if child.timed_out else self._orderly or str(ending)
-        died = ending.died and not child.timed_out and self._orderly is None
-        self._duties.bury(child.incarnation, reason, died)
+        told = child.timed_out or self._orderly is not None
+        self._duties.bury(child.incarnation, reason, False if told else ending.died or None)
         self._watch.remove(pid)
         child.buried.set()
 

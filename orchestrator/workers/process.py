@@ -11,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from billiard import common
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Reject, WorkerTerminate
+from celery.worker import state
 
 from orchestrator.errors import NotFound, Unavailable
 from orchestrator.records import Claimed, StepMessage
@@ -104,14 +107,14 @@ class StepProcess:
             threading.Thread(target=self._tend, name="tends the incarnation", daemon=True).start()
 
     def end(self, reason: str) -> None:
-        """Leave in good order."""
+        """Leave; unless the worker was told to stop, with a step run in hand that is a death."""
         self._stopping.set()
         if self.events is not None:
             self.events.close()
         self.sender.close()
         with self._guard:
             if self._incarnation is not None:
-                self._incarnation.end(reason)
+                self._incarnation.end(reason, told=self._job.draining())
                 self._incarnation = None
 
     def holder(self) -> UUID:
@@ -224,6 +227,22 @@ class StepProcess:
         for body in list(self._bodies.values()):
             if asked == mark_of(body.claimed):
                 body.step.ask_to_stop()
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether a body raised this only because a signal ends its process.
+
+    In a pool process SIGTERM raises SystemExit wherever its thread happens to be, and billiard
+    notes it; what a body's cleanup raises on its way out is no failure either. A body of the solo
+    pool can meet the WorkerTerminate of Celery's hard shutdown. The other signals of a shutdown,
+    SIGINT among them, raise nothing: the main process only notes them and stops when no body runs
+    any more, and pool processes ignore SIGINT. So a KeyboardInterrupt is always the body's own.
+    """
+    billiard: Any = common  # its stubs are of an older release
+    if billiard.terminate_handler_fired():
+        return True
+    told: Any = state.should_terminate  # a status to leave with, which may be 0
+    return told is not None and told is not False and isinstance(error, WorkerTerminate)
 
 
 def monitors(job: Job, database: Database) -> TaskEvents | None:

@@ -172,7 +172,7 @@ def proxy(database_url: str) -> Iterator[AnswerLost]:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-@pytest.mark.parametrize("move", ["claim_steps_2", "record_step_2", "record_steps_2"])
+@pytest.mark.parametrize("move", ["claim_steps_3", "record_step_2", "record_steps_2"])
 def test_lost_answer_of_a_commit_is_asked_for_again(
     site: Site, proxy: AnswerLost, move: str, pool: str
 ) -> None:

@@ -20,13 +20,17 @@ from orchestrator.client import Orchestrator
 from orchestrator.flow.authoring import Flow
 from orchestrator.handles import Handle
 from orchestrator.records import Claimed, StepAddress, StepMessage
-from orchestrator.runtime import events, sweeps
+from orchestrator.runtime import bodies, events, sweeps
 from orchestrator.runtime.catalogue import Catalogue
 from orchestrator.runtime.delivery import Delivery
 from orchestrator.runtime.incarnations import DeathWatch, Incarnation
 from orchestrator.settings import Settings
 from orchestrator.store import moves
 from orchestrator.store.database import Database
+
+
+class Crash(BaseException):
+    """The process is gone: not an error that a body could cause."""
 
 
 @dataclass
@@ -63,6 +67,11 @@ class Worker:
         DeathWatch().declare(self.lab.database.hot(), self.id, "SIGKILL")
         self.database.close()
 
+    def leave(self) -> None:
+        """End by itself, whatever it holds, and say so."""
+        self.incarnation.end()
+        self.database.close()
+
     def vanish(self) -> None:
         """Be gone without anybody's proof: only the lease will tell."""
         self.incarnation._session.close()
@@ -76,11 +85,13 @@ class Lab:
     url: str
     mail: deque[StepMessage] = field(default_factory=deque)
     lose: bool = False
+    lost: set[tuple[StepAddress, int]] = field(default_factory=set)
     workers: list[Worker] = field(default_factory=list)
     offset: timedelta = timedelta(0)
 
     @classmethod
     def open(cls, url: str, flows: Iterable[Flow[..., Any]], **settings: Any) -> Lab:
+        bodies.interrupted_by(lambda error: isinstance(error, Crash))
         return cls(
             database=Database(url),
             settings=Settings(database_url=url, **settings),
@@ -99,8 +110,15 @@ class Lab:
         )
 
     def post(self, messages: Sequence[StepMessage]) -> None:
-        if not self.lose:
+        if self.lose:
+            self.lost.update((message.address, message.number) for message in messages)
+        else:
             self.mail.extend(messages)
+
+    def loses(self, message: StepMessage) -> None:
+        """Let a message that is under way never arrive."""
+        self.mail.remove(message)
+        self.lost.add((message.address, message.number))
 
     def worker(self, *, catalogue: Catalogue | None = None) -> Worker:
         """A new worker process."""
@@ -186,6 +204,24 @@ class Lab:
     def sound(self, handle: Handle[Any]) -> None:
         """Check the laws that hold for every execution at every moment."""
         check_sound(self.database.hot(), handle.execution_id)
+
+    def counts_on_nothing_gone(self) -> None:
+        """Check that each message that the rows count on is under way, or was lost by the broker.
+
+        What was taken from a queue and came to nothing is gone, and no sweep may wait for it.
+        """
+        under_way = {(message.address, message.number) for message in self.mail}
+        rows = self.database.hot().execute(
+            """
+            SELECT s.execution_id, s.name, s.scope, s.run, s.dispatch
+              FROM orchestrator.steps s JOIN orchestrator.executions e ON e.id = s.execution_id
+             WHERE s.status IN ('ready', 'running') AND s.dispatch > s.claimed AND s.message_sent
+               AND s.due_at IS NULL
+               AND e.status = 'running' AND NOT e.paused
+            """
+        )
+        counted_on = {(StepAddress(*row[:4]), row[4]) for row in rows}
+        assert counted_on <= under_way | self.lost, "a row waits for a message that is gone"
 
     def retire(self) -> None:
         """Close the connections of all workers: a server has only a hundred."""

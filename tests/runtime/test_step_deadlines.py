@@ -14,7 +14,7 @@ from orchestrator.handles import Handle
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.runtime import attempts
 from tests.runtime import flows
-from tests.runtime.lab import Lab
+from tests.runtime.lab import Crash, Lab
 
 
 @step(
@@ -93,12 +93,12 @@ def test_an_attempt_that_succeeds_before_the_deadline_is_a_success(lab: Lab) -> 
 
 def test_a_worker_that_dies_does_not_put_the_deadline_off(lab: Lab) -> None:
     def interrupt() -> None:
-        raise KeyboardInterrupt
+        raise Crash
 
     flows.behave["stubborn"] = interrupt
     handle = lab.start(tried, 1)
     worker = lab.worker()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Crash):
         worker.deliver()
     worker.die()
     flows.behave["stubborn"] = fail

@@ -20,7 +20,7 @@ from orchestrator.handles import Handle
 from orchestrator.lifecycle import ExecutionStatus
 from orchestrator.runtime.delivery import commit
 from tests.runtime import flows
-from tests.runtime.lab import Lab, Worker
+from tests.runtime.lab import Crash, Lab, Worker
 from tests.runtime.test_crash_table import attempt_of
 
 EXPECTED: dict[str, Callable[[int], Any]] = {
@@ -36,10 +36,6 @@ EXPECTED: dict[str, Callable[[int], Any]] = {
 
 #: Names of eaches, and of steps whose bodies fail or ask about themselves.
 NOT_PLAIN = {"key_of", "numbers", "double", "folder", "pair", "total", "shaky"}
-
-
-class Crash(BaseException):
-    """The process is gone: not an error that a body could cause."""
 
 
 @pytest.fixture
@@ -105,11 +101,11 @@ def disturb(lab: Lab, chance: random.Random, crew: list[Worker]) -> None:
     if act < 0.55 and lab.mail:
         deliver(lab, chance, crew, index)
     elif act < 0.60 and lab.mail:
-        del lab.mail[chance.randrange(len(lab.mail))]  # lost
+        lab.loses(chance.choice(lab.mail))
     elif act < 0.66 and lab.mail:
         lab.mail.insert(chance.randrange(len(lab.mail) + 1), chance.choice(lab.mail))  # doubled
     elif act < 0.70 and lab.mail:
-        lab.mark(chance.choice(lab.mail))  # confirmed, perhaps for an old number
+        lab.mark(*chance.sample(lab.mail, chance.randint(1, len(lab.mail))))  # perhaps old ones
     elif act < 0.74 and lab.mail:
         lab.lose = True  # the next commit is made, its messages are not sent
         deliver(lab, chance, crew, index)
@@ -121,6 +117,7 @@ def disturb(lab: Lab, chance: random.Random, crew: list[Worker]) -> None:
     else:
         lab.sweep(steady=chance.random() < 0.8)
     assert worker is not None
+    lab.counts_on_nothing_gone()
 
 
 def deliver(lab: Lab, chance: random.Random, crew: list[Worker], index: int) -> None:
@@ -131,8 +128,9 @@ def deliver(lab: Lab, chance: random.Random, crew: list[Worker], index: int) -> 
         crew[index].deliver(message, redelivered=chance.random() < 0.2)
     except Crash:
         replace_dead(lab, chance, crew, index)
+        lab.mail.append(message)  # the broker redelivers what was not acked
         if chance.random() < 0.5:
-            lab.mail.append(message)  # the broker redelivers what was not acked
+            lab.loses(message)
 
 
 def crash_around_the_record(
@@ -175,8 +173,11 @@ def right_value(lab: Lab, claimed: Any) -> Any:
 
 
 def replace_dead(lab: Lab, chance: random.Random, crew: list[Worker], index: int) -> None:
-    if chance.random() < 0.7:
+    ending = chance.random()
+    if ending < 0.5:
         crew[index].die()
+    elif ending < 0.75:
+        crew[index].leave()
     else:
         crew[index].vanish()
         crew[index].database.close()

@@ -19,8 +19,8 @@ from orchestrator.handles import Handle
 from orchestrator.records import StepMessage
 from tests.runtime import chosen_flows, flows
 from tests.runtime.chosen_flows import Approval, Order
-from tests.runtime.lab import Lab, Worker, check_sound
-from tests.simulation.test_any_schedule import Crash, replace_dead
+from tests.runtime.lab import Crash, Lab, Worker, check_sound
+from tests.simulation.test_any_schedule import replace_dead
 
 
 def is_one_of(*values: Any) -> Callable[[Any], bool]:

@@ -16,8 +16,7 @@ from orchestrator.errors import Conflict, InvalidInput, NotFound
 from orchestrator.handles import Handle
 from orchestrator.runtime.places import text_of
 from tests.runtime import chosen_flows, flows, hard_flows
-from tests.runtime.lab import Lab, check_sound
-from tests.simulation.test_any_schedule import Crash
+from tests.runtime.lab import Crash, Lab, check_sound
 from tests.simulation.test_choosing_and_waiting import _disturb, _unreliable, is_one_of
 
 #: By flow: the signal it waits for, and whether a result is right.

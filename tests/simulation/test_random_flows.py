@@ -22,13 +22,12 @@ from orchestrator.flow.scope import parent
 from orchestrator.handles import Handle
 from orchestrator.lifecycle import TERMINAL_EXECUTION, StepStatus
 from orchestrator.records import StepAddress
-from tests.runtime.lab import Lab, check_sound
+from tests.runtime.lab import Crash, Lab, check_sound
 from tests.simulation import random_flows
 from tests.simulation.naive_model import FAILED, Place, World, worlds
 from tests.simulation.plan_text import text
 from tests.simulation.random_flows import flow_of
 from tests.simulation.random_plans import Plan, random_plan, result_of
-from tests.simulation.test_any_schedule import Crash
 from tests.simulation.test_choosing_and_waiting import _disturb, _unreliable
 
 SEEDS = int(os.environ.get("RANDOM_FLOWS", "4"))

@@ -86,6 +86,26 @@ def die_once(file: str) -> int:
 
 
 @step
+def leave(how: str) -> int:
+    """Make the process go that runs it, as if it had nothing to do any more."""
+    if how == "exit":
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+    return 1
+
+
+@step
+def interrupt(number: int) -> int:
+    raise KeyboardInterrupt(f"somebody pressed {number} keys")
+
+
+@step
+async def interrupt_softly(number: int) -> int:
+    raise KeyboardInterrupt(f"somebody pressed {number} keys")
+
+
+@step
 def refuse(number: int) -> int:
     raise LookupError(f"there is no {number}")
 
@@ -146,6 +166,21 @@ def hanging(file: str) -> int:
 @flow(version="1")
 def dying(file: str) -> int:
     return add(die_once(file), 10)
+
+
+@flow(version="1")
+def leaving(how: str) -> int:
+    return leave(how)
+
+
+@flow(version="1")
+def interrupting(number: int) -> int:
+    return interrupt(add(number))
+
+
+@flow(version="1")
+def interrupting_softly(number: int) -> int:
+    return interrupt_softly(add(number))
 
 
 @flow(version="1")

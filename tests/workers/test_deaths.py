@@ -162,6 +162,40 @@ def test_process_that_was_stopped_is_fenced(open_shop: OpenShop, tmp_path: Path)
     assert (step["output"], step["deaths"]) == (2, 0)
 
 
+@pytest.mark.parametrize(("how", "reason"), [("exit", "exit status 0"), ("signal", "SIGTERM")])
+def test_step_that_makes_its_process_leave_is_set_aside(
+    open_shop: OpenShop, how: str, reason: str
+) -> None:
+    shop = open_shop(max_deaths=2)
+    shop.crew.worker()
+
+    handle = shop.start("leaving", how)
+
+    wait_until(lambda: handle.view().facts.finished_at, timeout=40)
+    (step,) = shop.steps("leave")
+    assert (step["status"], step["deaths"], step["error"]["kind"]) == ("failed", 2, "Quarantined")
+    left = shop.rows("SELECT * FROM orchestrator.workers WHERE died")
+    assert {row["reason"] for row in left} == {f"{reason}, with 1 step run in its hands"}
+
+
+@pytest.mark.parametrize("flow", ["interrupting", "interrupting_softly"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_step_that_raises_an_interrupt_has_failed_and_its_process_goes_on(
+    open_shop: OpenShop, pool: str, flow: str
+) -> None:
+    shop = open_shop()
+    shop.crew.worker(pool=pool, concurrency=1)
+
+    handle = shop.start(flow, 1)
+
+    wait_until(lambda: handle.view().facts.finished_at, timeout=20)
+    (step,) = shop.steps(flow.replace("interrupting", "interrupt"))
+    assert (step["status"], step["attempt"], step["deaths"]) == ("failed", 1, 0)
+    assert step["error"]["kind"] == "KeyboardInterrupt"
+    assert shop.start("resting", 0.01).result(timeout=10) == 2
+    assert not [row for row in shop.incarnations().values() if row["ended_at"]]
+
+
 def test_death_is_told_with_its_signal(open_shop: OpenShop, tmp_path: Path) -> None:
     shop = open_shop()
     shop.crew.worker()

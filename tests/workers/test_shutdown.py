@@ -46,6 +46,27 @@ def test_warm_shutdown_waits_for_the_step(open_shop: OpenShop, pool: str, tmp_pa
     assert (step["status"], step["attempt"], step["deaths"]) == ("succeeded", 1, 0)
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_pressing_control_c_lets_the_step_end_and_stops(
+    open_shop: OpenShop, pool: str, tmp_path: Path
+) -> None:
+    shop = open_shop()
+    worker = shop.crew.worker(pool=pool)
+    file = tmp_path / "go"
+    shop.start("waiting", str(file))
+    wait_until(Path(f"{file}.1").exists)
+
+    worker.child.signal_group(signal.SIGINT)
+    time.sleep(0.5)
+    file.touch()
+
+    assert worker.child.wait(20) == 1  # what Celery says of it
+    (step,) = shop.steps("wait_for")
+    assert (step["status"], step["attempt"], step["deaths"]) == ("succeeded", 1, 0)
+    ended = shop.incarnations().values()
+    assert {(row["died"], row["reason"]) for row in ended} == {(False, "stopped")}
+
+
 def test_worker_that_stops_leaves_the_rest_of_a_chain_to_others(
     open_shop: OpenShop, tmp_path: Path
 ) -> None:
