@@ -106,16 +106,16 @@ def test_no_server_is_told_in_one_sentence_without_the_password() -> None:
 
     told = str(refused.value)
     assert told.startswith(f"the database postgresql://ann:***@127.0.0.1:{port}/nothing")
-    assert told.endswith("start it, or set ORCHESTRATOR_DATABASE_URL")
+    assert told.endswith("start it, or correct ORCHESTRATOR_DATABASE_URL")
     assert "\n" not in told
     assert "hunter2" not in told
 
 
 def test_an_unknown_database_is_told_in_one_sentence(empty_database_url: str) -> None:
-    with pytest.raises(Unavailable) as refused:
+    with pytest.raises(InvalidInput) as refused:
         migrate.upgrade(f"{empty_database_url}_missing")
 
-    assert '_missing" does not exist; start it, or' in str(refused.value)
+    assert '_missing" does not exist; make it with createdb' in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://root@localhost/test"])
