@@ -87,6 +87,10 @@ class Catalogue:
             if called.name not in self.flows:
                 self.add(called)
 
+    def add_step(self, step: Step[..., Any]) -> None:
+        """Add a step function that perhaps no flow uses any more."""
+        self.functions.setdefault(step.function, step)
+
     def register(self, connection: Connection) -> None:
         """Store the definitions of all flows; their ids are known afterwards.
 

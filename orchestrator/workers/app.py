@@ -25,7 +25,7 @@ from celery.signals import import_modules
 from orchestrator.flow.authoring import Flow
 from orchestrator.runtime import bodies, queues
 from orchestrator.runtime.catalogue import Catalogue
-from orchestrator.runtime.modules import flows_of
+from orchestrator.runtime.modules import flows_of, steps_of
 from orchestrator.runtime.triggers import Trigger, one_per_queue, triggers_of
 from orchestrator.settings import Settings
 from orchestrator.workers import adopted, tasks
@@ -69,6 +69,8 @@ def attach(
     def load() -> None:
         for flow in flows_of(modules):
             crew.catalogue.add(flow)
+        for step in steps_of(modules):
+            crew.catalogue.add_step(step)
         crew.triggers = one_per_queue((*triggers, *triggers_of(modules)))
         for trigger in crew.triggers:
             if isinstance(trigger.flow, Flow):

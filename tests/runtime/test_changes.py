@@ -16,6 +16,7 @@ import pytest
 from orchestrator import ExecutionFailed
 from orchestrator.handles import Handle
 from orchestrator.runtime.catalogue import Catalogue
+from orchestrator.runtime.modules import flows_of, steps_of
 from tests.runtime.lab import Lab
 
 SHOP = """
@@ -129,19 +130,16 @@ def test_a_step_fails_that_cannot_read_a_stored_value_until_it_can(
     assert handle.result(0) == "o-1"
 
 
-def test_a_function_that_no_flow_uses_is_waited_for(lab: Lab, deploy: Deploy) -> None:
+def test_a_step_that_no_flow_uses_any_more_still_runs(lab: Lab, deploy: Deploy) -> None:
     handle = start(lab, deploy())
-    shorter = ("ship(charge(order))", "ship(order)")
+    new = deploy(("ship(charge(order))", "ship(order)"))
+    catalogue = Catalogue(flows_of([new]))
+    for kept in steps_of([new]):
+        catalogue.add_step(kept)
 
-    carry_on(lab, deploy(shorter))
-    assert lab.row(handle, "charge")["error"]["kind"] == "parked"
+    lab.drain(lab.worker(catalogue=catalogue))
 
-    kept = "\n\n@flow(name='sell_1')\ndef as_it_was(order: Order) -> str:\n    return PLAIN\n"
-    new = deploy(shorter, ("PLAIN", "ship(charge(order))"), more=kept)
-    worker = lab.worker(catalogue=Catalogue([new.sell, new.as_it_was]))
-    lab.advance(minutes=2)
-    lab.sweep()
-    lab.drain(worker)
+    assert "charge" not in new.sell.definition.graph.names
     assert handle.result(0) == "o-1"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,11 @@ from tests.workers.bookshop.flows import order
 from tests.workers.conftest import Shop
 
 OpenShop = Callable[..., Shop]
+
+
+@step
+def unused() -> None:
+    """What an execution may need that was started before a flow was changed."""
 
 
 def test_application_runs_its_own_tasks_and_flows(open_shop: OpenShop) -> None:
@@ -135,3 +141,10 @@ def test_a_checkout_has_a_short_name_for_the_application() -> None:
     installed = importlib.import_module("orchestrator.workers.app")
 
     assert (short.app, short.attach) == (installed.app, installed.attach)
+
+
+def test_a_worker_has_all_steps_of_its_modules() -> None:
+    with Celery("kiosk", set_as_current=False) as app:
+        attach(app, modules=[sys.modules[__name__]])
+
+        assert unused.function in crew_of(app).catalogue.functions
