@@ -70,7 +70,7 @@ def test_an_event_that_is_waited_for_is_explained_and_sent(
 ) -> None:
     answer = terminal.json("explain", "o-1")["answer"]
     assert answer["code"] == "signal-awaited"
-    assert answer["command"] == f"orchestrator send {patient.id} manager_ok"
+    assert answer["command"] == f"orchestrator send {patient.id} manager_ok --data '...'"
 
     assert "was sent" in terminal("send", "o-1", "manager_ok", "--data", '{"ok": true}')
     lab.drain()
