@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import SECTIONS, SHARED, cli
-from orchestrator.cli.plugin import flow
+from orchestrator.cli.plugin import shared
 
 #: They start programs of Celery's and hand all options on.
 PROGRAMS = {"worker", "beat", "flower"}
@@ -59,5 +59,7 @@ def test_every_command_has_its_place_in_the_help() -> None:
 
 
 def test_below_celery_stand_all_but_the_programs() -> None:
-    assert set(flow.commands) == {str(command.name) for command in SHARED}
-    assert set(cli.commands) - set(flow.commands) == {"demo", "dev", *PROGRAMS}
+    below_celery = shared().commands
+
+    assert set(below_celery) == {str(command.name) for command in SHARED}
+    assert set(cli.commands) - set(below_celery) == {"demo", "dev", *PROGRAMS}
