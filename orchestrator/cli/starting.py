@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from orchestrator import codec
 from orchestrator.cli import output
 from orchestrator.cli.desk import Desk, by_operator, common, of_flow, pass_desk
 from orchestrator.cli.documents import of_facts
@@ -73,7 +74,7 @@ def start(
             }
         )
     elif ended:
-        output.say(json.dumps(ended["result"], ensure_ascii=False))
+        output.say(json.dumps(codec.plain(ended["result"]), ensure_ascii=False))
 
 
 def _ended(desk: Desk, handle: Handle[Any], patience: timedelta) -> dict[str, Any]:

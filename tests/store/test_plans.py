@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -172,11 +172,13 @@ def _scans(node: dict[str, Any]) -> Iterator[Scan]:
         yield from _scans(child)
 
 
-@pytest.fixture(scope="module")
-def seeded(databases: Databases) -> Iterator[Seeded]:
+@contextmanager
+def filled(databases: Databases, more: LiteralString = "") -> Iterator[Seeded]:
+    """A database with many executions, and what ``more`` puts beside them."""
     with databases.migrated() as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(_SEED)
+            connection.execute(more)
             connection.execute("ANALYZE")
             ids = [
                 row[0]
@@ -184,6 +186,12 @@ def seeded(databases: Databases) -> Iterator[Seeded]:
                 for row in connection.execute("SELECT id FROM made WHERE n = %s", (n,))
             ]
         yield Seeded(url, *ids)
+
+
+@pytest.fixture(scope="module")
+def seeded(databases: Databases) -> Iterator[Seeded]:
+    with filled(databases) as made:
+        yield made
 
 
 def step(execution_id: UUID, name: str = "b", scope: str = "") -> StepAddress:

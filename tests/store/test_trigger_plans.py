@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
 from orchestrator.records import Start
@@ -15,7 +14,7 @@ from orchestrator.store import inbox, replies, starts
 from orchestrator.store.database import Connection
 from orchestrator.store.replies import WantedReply
 from tests.services.databases import Databases
-from tests.store.test_plans import _SEED, SOON, TABLES, Seeded
+from tests.store.test_plans import SOON, TABLES, Seeded, filled
 
 SESSION, OTHER = UUID(int=21), UUID(int=22)
 
@@ -40,17 +39,8 @@ INSERT INTO orchestrator.replies (execution_id, reply_to, correlation_id, attend
 
 @pytest.fixture(scope="module")
 def busy(databases: Databases) -> Iterator[Seeded]:
-    with databases.migrated() as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(_SEED)
-            connection.execute(_TAKEN)
-            connection.execute("ANALYZE")
-            ids = [
-                row[0]
-                for n in (10, 3010, 3250, 3301)
-                for row in connection.execute("SELECT id FROM made WHERE n = %s", (n,))
-            ]
-        yield Seeded(url, *ids)
+    with filled(databases, _TAKEN) as made:
+        yield made
 
 
 def start_fifty(connection: Connection, *, taken: int) -> None:

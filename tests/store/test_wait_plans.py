@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from orchestrator.store import events, values
 from orchestrator.store.database import Connection
 from tests.services.databases import Databases
-from tests.store.test_plans import _SEED, EACH, SOON, Seeded, record, step
+from tests.store.test_plans import EACH, SOON, Seeded, filled, record, step
 
 CHILD = UUID(int=9)
 AWAKE = events.Awake(paused=False, unsent_after=SOON)
@@ -41,17 +40,8 @@ INSERT INTO orchestrator.events (execution_id, kind, source)
 
 @pytest.fixture(scope="module")
 def wide(databases: Databases) -> Iterator[Seeded]:
-    with databases.migrated() as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(_SEED)
-            connection.execute(_WAITS)
-            connection.execute("ANALYZE")
-            ids = [
-                row[0]
-                for n in (10, 3010, 3250, 3301)
-                for row in connection.execute("SELECT id FROM made WHERE n = %s", (n,))
-            ]
-        yield Seeded(url, *ids)
+    with filled(databases, _WAITS) as made:
+        yield made
 
 
 def losers(connection: Connection, seeded: Seeded) -> None:
